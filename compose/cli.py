@@ -1,0 +1,140 @@
+"""The command `embedmill`: its verbs, each in a module of its own, imported when it is called."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from compose.service import NAMES
+
+DIRECTORY = click.Path(path_type=Path, file_okay=False)
+PORT = click.IntRange(0, 65535)
+COUNT = click.IntRange(1, 512)
+FILE = click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True)
+WEB_URL = click.option("--url", help="Of the web. [stack.json, else http://127.0.0.1:8080]")
+COLLECTION = click.option("--collection", help="[EMBED_COLLECTION]")
+
+
+def parse_names(_ctx: click.Context, _param: click.Parameter, value: str) -> frozenset[str]:
+    """Services by name, with commas between them."""
+    names = frozenset(value.replace(",", " ").split())
+    if unknown := sorted(names - set(NAMES)):
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(NAMES)}")
+    return names
+
+
+class Verbs(click.Group):
+    """Our errors end as one sentence on standard error and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from tasks.errors import EmbedError
+
+        try:
+            return super().invoke(ctx)
+        except EmbedError as error:
+            raise click.ClickException(error.detail) from error
+
+
+@click.group(cls=Verbs)
+def main() -> None:
+    """Turn texts into vectors in Qdrant, on your own machines."""
+
+
+@main.command()
+@click.option("--data-dir", type=DIRECTORY, help="Files of Redis and Qdrant. [EMBED_DATA_DIR]")
+@click.option(
+    "--port", type=PORT, default=8080, show_default=True, help="Of the web; 0: free ports for all."
+)
+@click.option("--web-workers", type=COUNT, default=1, show_default=True, help="Web processes.")
+@click.option("--concurrency", type=COUNT, help="The worker's pool children. [EMBED_CONCURRENCY]")
+@click.option(
+    "--without", callback=parse_names, default="", help="Names to leave out, e.g. worker,flower."
+)
+def up(**options: Any) -> None:
+    """Start everything here, without Docker, and stop it with Ctrl-C."""
+    from compose.services import Options
+    from compose.up import run
+
+    run(Options(**options))
+
+
+@main.command()
+@click.option("--data-dir", type=DIRECTORY, help="Its files. [EMBED_DATA_DIR/qdrant]")
+@click.option("--port", type=PORT, default=6333, show_default=True, help="On 127.0.0.1.")
+def qdrant(data_dir: Path | None, port: int) -> None:
+    """Run the local Qdrant server alone."""
+    from compose.process import ROOT
+    from compose.services import qdrant_command
+    from tasks.settings import get_settings
+
+    folder = (data_dir or get_settings().data_dir / "qdrant").resolve()
+    os.chdir(ROOT)
+    os.execv(sys.executable, qdrant_command(folder, port))
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
+@COLLECTION
+@click.option("--on-long", type=click.Choice(["chunk", "truncate", "error"]), help="[chunk]")
+@WEB_URL
+@click.option("--batch", type=click.IntRange(1, 4096), default=64, help="Documents a request.")
+@click.option("--wait/--no-wait", default=True, help="Until all is settled. [wait]")
+def ingest(files: tuple[str, ...], url: str | None, **options: Any) -> None:
+    """Send files: .txt and .md by paragraph, .jsonl by line ({"text", "id"?, "metadata"?}); - is
+    standard input."""
+    from compose.ingest import Options, run
+
+    run(files, url, Options(**options))
+
+
+@main.command()
+@click.argument("query")
+@COLLECTION
+@click.option("--limit", type=click.IntRange(1, 1000), default=5, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def search(query: str, collection: str | None, limit: int, as_json: bool) -> None:
+    """Find what is nearest to a query."""
+    from compose.search import run
+
+    run(query, collection, limit, as_json=as_json)
+
+
+@main.command()
+@click.argument("job_id", metavar="ID")
+@WEB_URL
+@click.option("--watch", is_flag=True, help="Until it is settled.")
+@click.option("--cancel", is_flag=True, help="What has not started.")
+def job(job_id: str, url: str | None, watch: bool, cancel: bool) -> None:
+    """Show how far a job is."""
+    from compose.job import run
+
+    run(job_id, url, watch=watch, cancel=cancel)
+
+
+@main.command()
+@click.argument("job_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def verify(job_id: str, as_json: bool) -> None:
+    """Compare a job's ledger with the store, document by document."""
+    from compose.verify import run
+
+    run(job_id, as_json=as_json)
+
+
+@main.command()
+@WEB_URL
+def doctor(url: str | None) -> None:
+    """Check settings, servers, model and workers, and say what to change."""
+    from compose.doctor import run
+
+    run(url)
+
+
+@main.command()
+def demo() -> None:
+    """See it work: start it, embed the Python language reference, ask it three questions, stop."""
+    from compose.demo import run
+
+    run()

@@ -1,0 +1,203 @@
+"""The verb `embedmill ingest`, and ingestion as the demo uses it; only `compose` imports it.
+
+Reads, sends and follows at the same time, in constant memory.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from threading import Event
+
+import click
+from rich.console import Console
+
+from compose.addresses import find_web
+from compose.errors import IngestStopped, Interrupted, WebDown
+from compose.following import Follower, Tally
+from compose.interruption import EXIT_INTERRUPTED
+from compose.items import Item, batches
+from compose.patience import Patience
+from compose.progress import Display, Reading, make_display
+from compose.reading import STDIN, Sources
+from compose.sending import TICK_S, Sender
+from compose.web_client import WebClient
+from tasks.errors import EmbedError
+from tasks.settings import get_settings
+
+LOOK_INTERVAL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What `embedmill ingest` can be told; unset: the web's own defaults."""
+
+    collection: str | None = None
+    on_long: str | None = None
+    batch: int = 64
+    wait: bool = True
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """Of every request."""
+        named = {"collection": self.collection, "on_long": self.on_long}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+class Ingestion:
+    """One run from items to settled jobs."""
+
+    def __init__(
+        self,
+        client: WebClient,
+        options: Options,
+        display: Display,
+        *,
+        share_read: Callable[[], float | None] = lambda: None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`share_read` says how much of the input has been read, from 0 to 1; `check` is called
+        again and again and may raise."""
+        self._client = client
+        self._options = options
+        self._display = display
+        self._share_read = share_read
+        self._check = check
+        self._stop = Event()
+        self._patience = Patience(self._stop, display.say)
+        self._follower = Follower(client, self._patience)
+        self._sender: Sender | None = None
+        self._began_s = self._looked_s = time.monotonic()
+        self._all_read = False
+
+    @property
+    def tally(self) -> Tally:
+        return self._follower.tally
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began_s
+
+    def run(self, items: Iterable[Item]) -> None:
+        """Until all is accepted and, if so asked, settled.
+
+        Raises IngestStopped, which tells what was accepted before; Interrupted passes.
+        """
+        try:
+            self._send(items)
+            while self._options.wait and self._follower.any_open:
+                self._tick()
+                self._stop.wait(TICK_S)
+        except Interrupted:
+            raise
+        except EmbedError as error:
+            raise IngestStopped(f"{error.detail}\n{self.describe_accepted()}") from error
+
+    def describe_accepted(self) -> str:
+        """What was accepted, and how to follow it."""
+        tally = self.tally
+        if not tally.accepted:
+            return "Nothing was accepted."
+        return (
+            f"Accepted and left to the workers: {tally.accepted:,} texts, jobs: {tally.jobs:,}.\n"
+            f"To follow the last: embedmill job {self._follower.last_job_id} --watch"
+        )
+
+    def _send(self, items: Iterable[Item]) -> None:
+        sender = Sender(
+            self._client, self._patience, self._options.fields, stop=self._stop, tick=self._tick
+        )
+        try:
+            with sender:
+                self._sender = sender
+                for batch in batches(items, self._options.batch):
+                    sender.send(batch)
+                    self._tick()
+                self._all_read = True
+                sender.finish()
+        finally:
+            self._note_accepted()
+
+    def _tick(self) -> None:
+        self._check()
+        self._note_accepted()
+        now_s = time.monotonic()
+        if self._options.wait and now_s - self._looked_s >= LOOK_INTERVAL_S:
+            self._follower.look()
+            self._looked_s = time.monotonic()
+        self._display.show(self._reading())
+
+    def _note_accepted(self) -> None:
+        assert self._sender is not None
+        for receipt, batch in self._sender.take_accepted():
+            self._follower.add(receipt, batch)
+
+    def _reading(self) -> Reading:
+        follower = self._follower
+        return Reading(
+            self.tally.accepted, follower.done, follower.settled, self._total(), self.seconds
+        )
+
+    def _total(self) -> int | None:
+        accepted = self.tally.accepted
+        share = 1.0 if self._all_read else self._share_read()
+        return round(accepted / share) if share else None
+
+
+def run(files: Sequence[str], url: str | None, options: Options) -> None:
+    """The verb: exits with 1 when a document failed, with 130 after Ctrl-C."""
+    sources = Sources(files)
+    console = Console(stderr=True)
+    with (
+        WebClient(find_web(get_settings(), url)) as client,
+        make_display(console) as display,
+    ):
+        greet(client, display)
+        ingestion = Ingestion(client, options, display, share_read=lambda: sources.share_read)
+        try:
+            ingestion.run(sources)
+        except KeyboardInterrupt:
+            display.say(f"Interrupted. {ingestion.describe_accepted()}")
+            sys.exit(EXIT_INTERRUPTED)
+    if not ingestion.tally.accepted:
+        names = ", ".join("standard input" if name == STDIN else name for name in files)
+        click.echo(f"There is no text in {names}: nothing was sent.")
+        return
+    if not options.wait:
+        click.echo(ingestion.describe_accepted())
+        return
+    click.echo(summarize(ingestion.tally, ingestion.seconds))
+    sys.exit(1 if ingestion.tally.failed + ingestion.tally.lost else 0)
+
+
+def greet(client: WebClient, display: Display) -> None:
+    """See that the web is there, and tell when nobody would do the work. Raises WebDown."""
+    try:
+        readiness = client.readiness()
+    except WebDown as error:
+        raise WebDown(
+            f"{error.detail}; start it with `embedmill up`, or say where it is with --url"
+        ) from error
+    for trouble in readiness.troubles:
+        display.say(f"Note: {trouble.detail}.")
+
+
+def summarize(tally: Tally, seconds: float) -> str:
+    """What became of the texts, and the first failures."""
+    counts = {
+        "accepted": tally.accepted,
+        "done": tally.done,
+        "failed": tally.failed,
+        "cancelled": tally.cancelled,
+        "lost": tally.lost,
+        "truncated": tally.truncated,
+        "points written": tally.points,
+    }
+    always = {"accepted", "done", "failed", "points written"}
+    shown = [f"{name} {count:,}" for name, count in counts.items() if count or name in always]
+    rate = tally.settled / seconds if seconds else 0.0
+    lines = [f"{', '.join(shown)}: {rate:,.0f} texts/s, {seconds:.1f} s"]
+    lines += [f"  {failure.place}: {failure.detail} ({failure.code})" for failure in tally.failures]
+    if (unlisted := tally.failed - len(tally.failures)) > 0:
+        lines.append(f"  and {unlisted:,} more")
+    return "\n".join(lines)

@@ -1,0 +1,132 @@
+"""Every error that Embedmill raises on purpose; any of our packages may import it.
+
+    EmbedError
+    ├── SettingsError           a setting is unknown, malformed or contradicts another
+    ├── RequestError            what was asked for cannot be accepted as it stands
+    │   ├── InvalidJson         the body is not JSON in UTF-8
+    │   ├── InvalidRequest      an option is wrong
+    │   ├── InvalidDocument     one document is wrong; says which
+    │   └── RequestTooLarge     larger than could ever be accepted
+    ├── QueueFull               accepted and unsettled work has reached its limit; come back later
+    ├── BrokerDown              Redis does not answer
+    ├── JobNotFound             no such job, or its record has expired
+    ├── DocumentsFailed         every document of a task failed
+    ├── ModelMismatch           the collection was made by another model
+    ├── ModelError              the model cannot be loaded, or made something that is not a vector
+    │   ├── EncoderBroken       the model fails for every text; its process has to be replaced
+    │   └── TextTooLong         longer than the model reads, and `on_long` is `error`
+    └── StoreError
+        ├── StoreDown           the vector store does not answer, or is too busy
+        └── StoreRejected       the vector store refused what it was sent
+
+`code` is stable and machine readable; `retryable` says whether the same call may succeed later.
+"""
+
+from typing import Any, ClassVar
+
+
+class EmbedError(Exception):
+    """The root: a sentence for people, `code` for programs."""
+
+    default_code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str, *, code: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.code = code or self.default_code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors cross process borders in Celery: rebuild from attributes, not from `args`."""
+        return _rebuild, (type(self), self.__dict__)
+
+
+def _rebuild(kind: type[EmbedError], state: dict[str, Any]) -> EmbedError:
+    error = kind.__new__(kind, state["detail"])
+    Exception.__init__(error, state["detail"])
+    error.__dict__.update(state)
+    return error
+
+
+class SettingsError(EmbedError):
+    default_code = "settings_invalid"
+
+
+class RequestError(EmbedError):
+    default_code = "request_invalid"
+
+
+class InvalidJson(RequestError):
+    default_code = "json_invalid"
+
+
+class InvalidRequest(RequestError):
+    default_code = "request_invalid"
+
+
+class InvalidDocument(RequestError):
+    """`index` is the offending document's position in the request, from 0."""
+
+    default_code = "document_invalid"
+
+    def __init__(self, detail: str, *, index: int, code: str | None = None) -> None:
+        super().__init__(detail, code=code)
+        self.index = index
+
+
+class RequestTooLarge(RequestError):
+    default_code = "request_too_large"
+
+
+class QueueFull(EmbedError):
+    """`retry_after_s` is when there should be room again, from the measured drain rate."""
+
+    default_code = "queue_full"
+    retryable = True
+
+    def __init__(self, detail: str, *, retry_after_s: int) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class BrokerDown(EmbedError):
+    default_code = "broker_down"
+    retryable = True
+
+
+class JobNotFound(EmbedError):
+    default_code = "job_not_found"
+
+
+class DocumentsFailed(EmbedError):
+    default_code = "documents_failed"
+
+
+class ModelMismatch(EmbedError):
+    default_code = "model_mismatch"
+
+
+class ModelError(EmbedError):
+    default_code = "model_error"
+
+
+class EncoderBroken(ModelError):
+    default_code = "encoder_broken"
+    retryable = True
+
+
+class TextTooLong(ModelError):
+    default_code = "text_too_long"
+
+
+class StoreError(EmbedError):
+    default_code = "store_error"
+
+
+class StoreDown(StoreError):
+    default_code = "store_down"
+    retryable = True
+
+
+class StoreRejected(StoreError):
+    default_code = "store_rejected"

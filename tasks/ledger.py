@@ -1,0 +1,341 @@
+"""The ledger: what was accepted, what became of it, and how much is outstanding. All in Redis.
+
+Any package may import it. Every change is one script, so it happens wholly or not at all:
+
+    accept -> claim -> settle           the way of a document
+              cancel -> sweep           the way out before it has started
+
+A document is outstanding exactly as long as its index is a field of `embedmill:job:<id>:open`; the
+script that removes the field is the one that counts the outcome. A method of `Ledger` describes one
+script call; `run` and `run_async` perform it on a connection of either kind.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any, Generic, TypeVar
+from uuid import uuid4
+
+import orjson
+import redis
+import redis.asyncio
+from redis.exceptions import NoScriptError
+
+from tasks.broker import redis_errors, text
+from tasks.errors import EmbedError, JobNotFound, ModelMismatch, QueueFull
+from tasks.messages import HEADER, Coordinates, Outcome
+from tasks.presence import COLLECTIONS
+from tasks.settings import Settings
+
+T = TypeVar("T")
+Value = str | bytes | int | float
+
+IDLE_RETRY_AFTER_S = 30
+"""What a refused client is told while nothing drains."""
+MAX_RETRY_AFTER_S = 600
+DRAIN_TIME_CONSTANT_S = 10.0
+SWEEP_PAGE = 256
+
+OUTSTANDING = "embedmill:outstanding"
+TOTALS = "embedmill:totals"
+JOBS = "embedmill:jobs"
+DRAIN = "embedmill:drain"
+SEQUENCE = "embedmill:sequence"
+DEAD = "embedmill:dead"
+DEAD_BYTES = "embedmill:dead:bytes"
+
+
+class Script:
+    """A Lua script of this package, with the prelude before it."""
+
+    def __init__(self, name: str) -> None:
+        folder = files("tasks") / "scripts"
+        sources = (folder / "prelude.lua", folder / f"{name}.lua")
+        self.source = "\n".join(part.read_text() for part in sources)
+        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+
+ACCEPT, CLAIM, SETTLE, CANCEL, SWEEP, RELEASE, MARK = map(
+    Script, ("accept", "claim", "settle", "cancel", "sweep", "release", "mark")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One script call and how its reply is read."""
+
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[Value]
+    read: Callable[[Any], T]
+    url: str = field(repr=False)
+
+
+def run(client: redis.Redis, call: Call[T]) -> T:
+    """Perform the call. Raises BrokerDown, and what the call's reply stands for."""
+    arguments = [*call.keys, *call.args]
+    with redis_errors(call.url):
+        try:
+            reply = client.evalsha(call.script.sha, len(call.keys), *arguments)
+        except NoScriptError:
+            reply = client.eval(call.script.source, len(call.keys), *arguments)
+    return call.read(reply)
+
+
+async def run_async(client: "redis.asyncio.Redis", call: Call[T]) -> T:
+    """Perform the call on an event loop. Raises BrokerDown, and what its reply stands for."""
+    arguments = [*call.keys, *call.args]
+    with redis_errors(call.url):
+        try:
+            reply = await client.evalsha(call.script.sha, len(call.keys), *arguments)
+        except NoScriptError:
+            reply = await client.eval(call.script.source, len(call.keys), *arguments)
+    return call.read(reply)
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What one accept takes in: a job's messages, and the ids and bytes of its documents."""
+
+    job_id: str
+    ids: Sequence[str]
+    sizes: Sequence[int]
+    envelopes: Sequence[bytes]
+    collection: str
+    on_long: str
+    queue: str
+    due_at: float = 0.0
+    """When it may begin, in Unix seconds; what is past means now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The documents of a message that are not settled: indices in their job, ascending.
+
+    `expired` when the job's record is gone. A document's acceptance number is `sequence` + index.
+    `suspect` when an earlier claim of this message ended without a word: its process was lost.
+    `done` and `failed` count those of its documents that have ended already.
+    """
+
+    expired: bool
+    sequence: int
+    indices: tuple[int, ...]
+    suspect: bool = False
+    done: int = 0
+    failed: int = 0
+
+
+class Ledger:
+    """Describes the calls, within the limits of the settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._model = settings.model_name
+
+    def accept(self, submission: Submission, *, mode: str = "limited") -> Call[int]:
+        """Open the job and enqueue its messages; the reply is its first acceptance number.
+
+        `mode`: `limited` keeps to the limits, `forced` counts without refusing (for work that
+        is made inside a worker), `again` enqueues another message of a job that may exist.
+        The job that exists already is left as it is: accepting twice counts once.
+        Raises QueueFull, ModelMismatch, BrokerDown.
+        """
+        limits = self._settings
+        job = job_key(submission.job_id)
+        own = [job, f"{job}:open", f"{job}:ids"]
+        keys = [*own, OUTSTANDING, TOTALS, JOBS, DRAIN, SEQUENCE, COLLECTIONS, submission.queue]
+        args: list[Value] = [
+            mode,
+            limits.queue_limit,
+            limits.queue_bytes,
+            orjson.dumps(submission.sizes),
+            submission.job_id,
+            submission.collection,
+            self._model,
+            submission.on_long,
+            orjson.dumps(submission.ids),
+            submission.due_at,
+            *submission.envelopes,
+        ]
+        return self._call(ACCEPT, keys, args, _AcceptReply(limits, submission))
+
+    def claim(self, place: Coordinates) -> Call[Claim]:
+        """Which documents of a message still want doing; marks them as started."""
+        job = job_key(place["job"])
+        keys = [job, f"{job}:open", f"{job}:endings"]
+        return self._call(CLAIM, keys, [place["start"], place["count"]], _claim)
+
+    def release(self, place: Coordinates) -> Call[int]:
+        """A claimed message goes back without blame: its next claim does not suspect it."""
+        job = job_key(place["job"])
+        return self._call(RELEASE, [job, f"{job}:open"], [place["start"], place["count"]], int)
+
+    def mark(self, job_id: str, index: int) -> Call[int]:
+        """Count a try of a document that runs alone, before it begins.
+
+        The reply is how many tries before ended with their process.
+        """
+        return self._call(MARK, [job_key(job_id)], [index, 1, str(uuid4())], int)
+
+    def unmark(self, job_id: str, index: int) -> Call[int]:
+        """A marked try ended without outcome and without blame, as when the store is away."""
+        return self._call(MARK, [job_key(job_id)], [index, -1, str(uuid4())], int)
+
+    def fail(self, place: Coordinates, error: EmbedError) -> Call[int]:
+        """Settle what is left of a message as failed: it cannot be worked on at all."""
+        indices = range(place["start"], place["start"] + place["count"])
+        failed = [
+            Outcome(index, "", "failed", code=error.code, detail=error.detail) for index in indices
+        ]
+        return self.settle(place["job"], failed)
+
+    def drop(self, place: Coordinates) -> Call[int]:
+        """Settle what is left of a message as cancelled: it was revoked, or has expired."""
+        indices = range(place["start"], place["start"] + place["count"])
+        return self.settle(place["job"], [Outcome(index, "", "cancelled") for index in indices])
+
+    def settle(
+        self, job_id: str, outcomes: Sequence[Outcome], letters: Mapping[int, bytes] | None = None
+    ) -> Call[int]:
+        """Record outcomes; the reply is how many were the first of their document.
+
+        `letters` are the dead letters of failed documents, by their index.
+        """
+        dead = letters or {}
+        rows = [
+            [
+                outcome.index,
+                outcome.state,
+                outcome.points,
+                int(outcome.truncated),
+                _error_row(outcome) if outcome.state == "failed" or outcome.code else "",
+                dead.get(outcome.index, b"").decode(),
+            ]
+            for outcome in outcomes
+        ]
+        settings = self._settings
+        args: list[Value] = [
+            job_id,
+            settings.job_ttl_s,
+            orjson.dumps(rows),
+            settings.dead_letters,
+            settings.dead_letter_bytes,
+        ]
+        return self._call(SETTLE, _settle_keys(job_id), args, int)
+
+    def cancel(self, job_id: str) -> Call[int]:
+        """Settle all that has not started as cancelled; the reply counts it, -1: no such job."""
+        args: list[Value] = [job_id, self._settings.job_ttl_s]
+        return self._call(CANCEL, _settle_keys(job_id), args, int)
+
+    def sweep(self, job_id: str, queue: str, page: int) -> Call[int]:
+        """Remove the job's dead messages from a page of the queue; the reply counts them."""
+        start = page * SWEEP_PAGE
+        args: list[Value] = [job_id, HEADER, start, start + SWEEP_PAGE - 1]
+        return self._call(SWEEP, [queue, f"{job_key(job_id)}:open"], args, int)
+
+    def _call(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Value],
+        read: Callable[[Any], T],
+    ) -> Call[T]:
+        return Call(script, keys, args, read, self._settings.broker_url)
+
+
+def sweep_pages(waiting: int) -> range:
+    """The pages of a queue of `waiting` messages, oldest first: removing from one then moves no
+    message of a page that is still to come."""
+    return range(waiting // SWEEP_PAGE, -1, -1)
+
+
+def drain_rate(rate: float, at: float, since: float, now: float) -> float:
+    """Settled texts a second, from the decaying average that the settle script keeps.
+
+    The average starts at zero; dividing by its weight so far, 1 - exp(-age / T), makes up for it.
+    """
+    if not at or now - at > 60:
+        return 0.0
+    age_s = max(now - since, 1.0)
+    decayed = rate * math.exp(-(now - at) / DRAIN_TIME_CONSTANT_S)
+    return decayed / (1 - math.exp(-age_s / DRAIN_TIME_CONSTANT_S))
+
+
+def retry_after_s(excess: float, rate_per_s: float) -> int:
+    """Whole seconds until `excess` texts have drained, within bounds."""
+    if rate_per_s < 0.01:
+        return IDLE_RETRY_AFTER_S
+    return min(max(math.ceil(excess / rate_per_s), 1), MAX_RETRY_AFTER_S)
+
+
+def job_key(job_id: str) -> str:
+    """The key of a job's hash; its open documents and errors live beside it.
+
+    Raises JobNotFound for what is no id of a job, but could be the name of such a neighbour.
+    """
+    if ":" in job_id:
+        raise JobNotFound(f"there is no job {job_id[:64]!r}")
+    return f"embedmill:job:{job_id}"
+
+
+def _settle_keys(job_id: str) -> list[str]:
+    job = job_key(job_id)
+    own = [f"{job}:{part}" for part in ("open", "ids", "endings", "errors")]
+    return [job, *own, OUTSTANDING, TOTALS, JOBS, DRAIN, DEAD, DEAD_BYTES]
+
+
+def _error_row(outcome: Outcome) -> str:
+    row = {
+        "index": outcome.index,
+        "id": outcome.id,
+        "code": outcome.code,
+        "detail": outcome.detail[:1000],
+    }
+    return orjson.dumps(row).decode()
+
+
+def _claim(reply: Any) -> Claim:
+    if text(reply[0]) == "expired":
+        return Claim(expired=True, sequence=0, indices=())
+    return Claim(
+        expired=False,
+        sequence=int(reply[1]),
+        suspect=bool(reply[2]),
+        done=int(reply[3]),
+        failed=int(reply[4]),
+        indices=tuple(map(int, reply[5])),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _AcceptReply:
+    settings: Settings
+    submission: Submission
+
+    def __call__(self, reply: Any) -> int:
+        match text(reply[0]):
+            case "accepted" | "exists":
+                return int(reply[1])
+            case "mismatch":
+                raise ModelMismatch(
+                    f"collection {self.submission.collection!r} was made by the model "
+                    f"{text(reply[1])!r}, not by {self.settings.model_name!r}"
+                )
+            case "full":
+                raise self._full(reply)
+            case other:
+                raise EmbedError(f"the ledger answered {other!r}")
+
+    def _full(self, reply: Any) -> QueueFull:
+        texts, now = int(reply[1]), float(reply[3])
+        rate, at, since = (float(value or 0) for value in reply[4:7])
+        limit = self.settings.queue_limit
+        excess = max(texts - limit, len(self.submission.sizes))
+        return QueueFull(
+            f"the queue is full: {texts - len(self.submission.sizes)} texts are outstanding, "
+            f"the limit is {limit} texts and {self.settings.queue_bytes} bytes",
+            retry_after_s=retry_after_s(excess, drain_rate(rate, at, since, now)),
+        )

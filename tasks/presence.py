@@ -1,0 +1,74 @@
+"""Who works: workers announce themselves and their model here, the web reads it.
+
+Workers write, the web and the local stack read. An announcement that is not renewed expires.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+import redis
+
+from tasks.messages import ModelCard
+
+WORKERS = "embedmill:workers"
+COLLECTIONS = "embedmill:collections"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPresence:
+    """A worker's main process: `warm` of its `concurrency` children have loaded the model."""
+
+    name: str
+    pid: int
+    concurrency: int
+    warm: int
+    card: ModelCard | None
+
+
+def announce(client: redis.Redis, presence: WorkerPresence, *, ttl_s: float) -> None:
+    """Say that this worker is there, for `ttl_s` seconds. Raises redis' own errors."""
+    now = _now(client)
+    row = {"expires_at": now + ttl_s, **asdict(presence)}
+    known = client.hgetall(WORKERS)
+    gone = [name for name, value in known.items() if orjson.loads(value)["expires_at"] < now]
+    if gone:
+        client.hdel(WORKERS, *gone)
+    client.hset(WORKERS, _key(presence.name, presence.pid), orjson.dumps(row))
+
+
+def retire(client: redis.Redis, name: str, pid: int) -> None:
+    """Say that this worker has gone."""
+    client.hdel(WORKERS, _key(name, pid))
+
+
+def workers(client: redis.Redis) -> list[WorkerPresence]:
+    """Those whose announcement has not expired. Raises redis' own errors."""
+    return read_workers(client.hgetall(WORKERS), _now(client))
+
+
+def read_workers(rows: Mapping[Any, bytes | str], now: float) -> list[WorkerPresence]:
+    """Announcements as Redis returns them, without the expired ones, by name."""
+    found = []
+    for value in rows.values():
+        row = orjson.loads(value)
+        if row.pop("expires_at") >= now:
+            card = row.pop("card")
+            found.append(WorkerPresence(**row, card=ModelCard(**card) if card else None))
+    return sorted(found, key=lambda worker: worker.name)
+
+
+def record_collection(client: redis.Redis, collection: str, model: str, dimension: int) -> None:
+    """Say which model a collection was made by, so that the web can refuse another at the door."""
+    client.hset(COLLECTIONS, collection, orjson.dumps({"model": model, "dimension": dimension}))
+
+
+def _key(name: str, pid: int) -> str:
+    """Nothing keeps two workers from having one name."""
+    return f"{name}:{pid}"
+
+
+def _now(client: redis.Redis) -> float:
+    seconds, microseconds = client.time()
+    return float(seconds) + float(microseconds) / 1e6

@@ -1,0 +1,81 @@
+-- Shared by the ledger's scripts: time, and the one place where documents stop being outstanding.
+local function now()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) + tonumber(t[2]) / 1000000
+end
+
+-- A full Redis refuses a script's first write if that needs memory, and no later one. What frees
+-- memory in the end has to be possible then.
+local function allow_writes_when_full(key)
+  redis.call('HDEL', key, '')
+end
+
+-- An exponentially decaying rate of settled texts: time constant 10 s, started anew after a minute's rest.
+local function record_drain(drain, texts, at)
+  local seen = redis.call('HMGET', drain, 'rate', 'at')
+  local rate, last = tonumber(seen[1]) or 0, tonumber(seen[2])
+  if not last or at - last > 60 then
+    rate, last = 0, at
+    redis.call('HSET', drain, 'since', at)
+  end
+  rate = rate * math.exp(-math.max(0, at - last) / 10) + texts / 10
+  redis.call('HSET', drain, 'rate', rate, 'at', at)
+end
+
+-- Keep a dead letter; the oldest go when there are too many, or too many bytes of them.
+local function bury(dead, dead_bytes, letter, most, most_bytes)
+  if redis.call('XLEN', dead) == 0 then redis.call('SET', dead_bytes, 0) end
+  redis.call('XADD', dead, '*', 'letter', letter)
+  redis.call('INCRBY', dead_bytes, #letter)
+  while redis.call('XLEN', dead) > most or tonumber(redis.call('GET', dead_bytes)) > most_bytes do
+    local oldest = redis.call('XRANGE', dead, '-', '+', 'COUNT', 1)[1]
+    if not oldest then break end
+    redis.call('XDEL', dead, oldest[1])
+    redis.call('DECRBY', dead_bytes, #oldest[2][2])
+  end
+end
+
+-- outcomes: {{index, state, points, truncated, error, dead letter}, ...}. The first outcome of a document wins:
+-- it is outstanding exactly as long as its index is a field of the job's `open` hash. `endings` is a
+-- string with a byte for each document that is neither open nor done: f(ailed) or c(ancelled).
+local function settle(keys, job_id, outcomes, ttl, most, most_bytes)
+  local job, open, ids, endings, errors, outstanding, totals, jobs, drain, dead, dead_bytes = unpack(keys)
+  local at = now()
+  local sum = {done = 0, failed = 0, cancelled = 0, points = 0, truncated = 0}
+  local texts, bytes = 0, 0
+  for _, outcome in ipairs(outcomes) do
+    local size = redis.call('HGET', open, outcome[1])
+    if size then
+      redis.call('HDEL', job, 'tries:' .. outcome[1], 'token:' .. outcome[1])
+      redis.call('HDEL', open, outcome[1])
+      texts, bytes = texts + 1, bytes + math.abs(tonumber(size))
+      sum[outcome[2]] = sum[outcome[2]] + 1
+      sum.points = sum.points + outcome[3]
+      sum.truncated = sum.truncated + outcome[4]
+      if outcome[2] ~= 'done' then
+        redis.call('SETRANGE', endings, outcome[1], string.sub(outcome[2], 1, 1))
+      end
+      if outcome[5] ~= '' and redis.call('LLEN', errors) < 100 then
+        redis.call('RPUSH', errors, outcome[5])
+      end
+      if outcome[6] ~= '' then bury(dead, dead_bytes, outcome[6], most, most_bytes) end
+    end
+  end
+  if texts == 0 then return 0 end
+  for name, count in pairs(sum) do
+    if count ~= 0 then
+      redis.call('HINCRBY', job, name, count)
+      redis.call('HINCRBY', totals, name, count)
+    end
+  end
+  redis.call('HINCRBY', outstanding, 'texts', -texts)
+  redis.call('HINCRBY', outstanding, 'bytes', -bytes)
+  record_drain(drain, texts, at)
+  if redis.call('EXISTS', open) == 0 then
+    local state = redis.call('HEXISTS', job, 'cancelled') == 1 and 'cancelled' or 'done'
+    redis.call('HSET', job, 'state', state, 'settled_at', at)
+    for _, key in ipairs({job, ids, endings, errors}) do redis.call('EXPIRE', key, ttl) end
+    redis.call('ZREM', jobs, job_id)
+  end
+  return texts
+end

@@ -1,0 +1,273 @@
+"""All settings, in one class: the only reader of the environment. Any package may import it.
+
+Every setting is an environment variable `EMBED_<NAME>`. A name that does not exist is refused, so
+that a typing error stops the start instead of being ignored.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Literal
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tasks.errors import SettingsError
+
+PREFIX = "EMBED_"
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """Each field says when to change it; relations between fields are checked at the end."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True)
+
+    model: str = Field(
+        default=DEFAULT_MODEL,
+        min_length=1,
+        description="A folder, or a name on the Hugging Face hub; `fake` needs no weights.",
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto", description="Where the model runs; `auto` takes CUDA when it is there."
+    )
+    broker_url: str = Field(
+        default="redis://127.0.0.1:6379/0",
+        description="The Redis that carries the queue and keeps the ledger.",
+    )
+    qdrant_url: str = Field(
+        default="http://127.0.0.1:6333", description="The Qdrant that keeps the vectors."
+    )
+    collection: str = Field(
+        default="documents",
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$",
+        description="The collection of requests that name none.",
+    )
+    concurrency: int | None = Field(
+        default=None,
+        ge=1,
+        le=512,
+        description="Pool children of a worker, one model each; unset: one a core, one on CUDA.",
+    )
+    prefetch_multiplier: int = Field(
+        default=64,
+        ge=1,
+        le=10_000,
+        description="Messages fetched ahead for each child; batches grow from them.",
+    )
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        le=512,
+        description="Compute threads of a child; unset: the cores divided by the children.",
+    )
+    batch_tokens: int = Field(
+        default=512,
+        ge=1,
+        le=1_000_000,
+        description="Tokens of one model call; small is faster on a CPU, large on a GPU.",
+    )
+    handover_documents: int = Field(
+        default=64,
+        ge=1,
+        le=4096,
+        description="Documents of small messages that an idle child is handed together.",
+    )
+    handover_tokens: int = Field(
+        default=8192,
+        ge=1,
+        description="The same in tokens, estimated from length; smaller answers sooner.",
+    )
+    poison_losses: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        description="Processes a document may take down while alone; then it is a dead letter.",
+    )
+    dead_letters: int = Field(
+        default=10_000, ge=1, description="Dead letters kept; the oldest go first."
+    )
+    dead_letter_bytes: int = Field(
+        default=64 * MIB, ge=1024, description="The same in bytes, texts included."
+    )
+    queue_limit: int = Field(
+        default=10_000,
+        ge=1,
+        description="Texts accepted and not yet settled, over all web processes; then 429.",
+    )
+    queue_bytes: int = Field(
+        default=256 * MIB,
+        ge=1024,
+        description="The same in bytes of text and metadata; keep it well below maxmemory.",
+    )
+    max_request_documents: int = Field(
+        default=4096, ge=1, le=100_000, description="Documents of one request; then 413."
+    )
+    max_request_bytes: int = Field(
+        default=32 * MIB, ge=1024, description="Body bytes of one request; then 413."
+    )
+    max_text_bytes: int = Field(default=MIB, ge=1, description="UTF-8 bytes of one text; then 422.")
+    max_metadata_bytes: int = Field(
+        default=64 * 1024, ge=2, description="JSON bytes of one document's metadata; then 422."
+    )
+    job_ttl_s: int = Field(
+        default=24 * 3600, ge=60, description="Seconds a settled job can still be asked for."
+    )
+    visibility_timeout_s: int = Field(
+        default=60,
+        ge=10,
+        description="Seconds after which what a dead worker held is delivered again.",
+    )
+    atomic_fetch: bool = Field(
+        default=True,
+        description="Fetch without a moment in which a killed worker loses messages; "
+        "`false`: kombu's own fetch.",
+    )
+    stall_s: int = Field(
+        default=120, ge=1, description="Seconds without progress after which /readyz turns red."
+    )
+    store_wait_s: float = Field(
+        default=300.0,
+        gt=0,
+        description="Seconds a child waits for an absent store before it gives its work back.",
+    )
+    load_timeout_s: int = Field(
+        default=600, ge=10, description="Seconds a pool child may take to load its model."
+    )
+    data_dir: Path = Field(
+        default=Path("data"), description="Where `embedmill up` keeps Redis' and Qdrant's files."
+    )
+    fake_dimension: int = Field(default=384, ge=2, le=4096, description="Of the fake encoder.")
+    fake_call_ms: float = Field(
+        default=0.0, ge=0, description="Simulated cost of a call of the fake encoder."
+    )
+    fake_text_ms: float = Field(
+        default=0.0, ge=0, description="Simulated cost of each text of such a call."
+    )
+    fake_poison: bool = Field(
+        default=False,
+        description="The fake encoder's process dies of texts with `embedmill:kill-this-process`.",
+    )
+
+    @field_validator("broker_url")
+    @classmethod
+    def _is_redis(cls, url: str) -> str:
+        parts = _split(url)
+        database = parts.path.strip("/")
+        if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
+            raise ValueError("must be a URL like redis://host:6379/0, or rediss://")
+        if database and not database.isdigit():
+            raise ValueError("must end with the number of a database, as in redis://host:6379/0")
+        return url
+
+    @field_validator("qdrant_url")
+    @classmethod
+    def _is_http(cls, url: str) -> str:
+        if _split(url).scheme not in {"http", "https"} or not _split(url).hostname:
+            raise ValueError("must be an http:// or https:// URL")
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _relations(self) -> "Settings":
+        if self.max_text_bytes > self.queue_bytes:
+            raise ValueError(
+                f"{PREFIX}MAX_TEXT_BYTES ({self.max_text_bytes}) is above "
+                f"{PREFIX}QUEUE_BYTES ({self.queue_bytes}): such a text could never be accepted"
+            )
+        if self.job_ttl_s <= self.visibility_timeout_s:
+            raise ValueError(
+                f"{PREFIX}JOB_TTL_S ({self.job_ttl_s}) must exceed "
+                f"{PREFIX}VISIBILITY_TIMEOUT_S ({self.visibility_timeout_s}): "
+                "a late delivery must still find its settled job"
+            )
+        return self
+
+    @property
+    def model_name(self) -> str:
+        """The name that payloads and collections carry: never a path of this machine."""
+        if self.model == DEFAULT_MODEL.partition("/")[2]:
+            return DEFAULT_MODEL
+        folder = Path(self.model).expanduser()
+        is_path = folder.is_absolute() or self.model.startswith((".", "~")) or folder.is_dir()
+        return folder.resolve().name if is_path else self.model
+
+    def redacted(self) -> dict[str, str]:
+        """Settings for logs: URLs without credentials."""
+        values = {name: str(value) for name, value in self.model_dump().items()}
+        return values | {name: redact(values[name]) for name in ("broker_url", "qdrant_url")}
+
+
+def redact(url: str) -> str:
+    """The URL without its credentials; nothing of one that cannot be read."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "***"
+    host = parts.netloc.rpartition("@")[2]
+    netloc = f"***@{host}" if host != parts.netloc else host
+    return urlunsplit((parts.scheme, netloc, parts.path, "", ""))
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  # it is parsed when it is read
+    except ValueError as error:
+        raise ValueError(f"is not a URL: {error}") from error
+    return parts
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Settings from the process environment, which `environment` must be (a copy of).
+
+    Raises SettingsError with one sentence that names the variable and says what to change.
+    """
+    _refuse_unknown(environment)
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError(_sentence(error)) from error
+
+
+@cache
+def get_settings() -> Settings:
+    """This process' settings, read once. Raises SettingsError."""
+    return read_settings(os.environ)
+
+
+def child_environment(**overrides: str) -> dict[str, str]:
+    """This process' environment with changes, for processes that it starts."""
+    return {**os.environ, **overrides}
+
+
+def share_threads(threads: int) -> None:
+    """Cap the thread pools of numeric libraries in processes forked or started from here.
+
+    They read these variables when they are first imported, so this comes before any of them.
+    """
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def _refuse_unknown(environment: Mapping[str, str]) -> None:
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    for name in sorted(environment):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise SettingsError(f"{name} is not a setting of Embedmill{hint}")
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return message
+    name = PREFIX + str(first["loc"][0]).upper()
+    value = redact(first["input"]) if name.endswith("_URL") else first["input"]
+    return f"{name}={value!r}: {message[:1].lower()}{message[1:]}"

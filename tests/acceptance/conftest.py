@@ -1,0 +1,33 @@
+"""A stack of real processes with the fake encoder, shared by the acceptance tests."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.qdrant_server import LocalQdrant, local_qdrant
+from tests.redis_server import RedisServer
+from tests.worker import Worker, local_worker
+
+
+@pytest.fixture(scope="session")
+def qdrant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalQdrant]:
+    """The session's Qdrant."""
+    with local_qdrant(tmp_path_factory.mktemp("qdrant")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def stack_env(redis_server: RedisServer, qdrant: LocalQdrant) -> dict[str, str]:
+    """Settings of processes that share the session's Redis and Qdrant."""
+    return {
+        "EMBED_BROKER_URL": redis_server.url,
+        "EMBED_QDRANT_URL": qdrant.url,
+        "EMBED_MODEL": "fake",
+    }
+
+
+@pytest.fixture(scope="module")
+def worker(stack_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """A worker of two children, on an empty Redis."""
+    with local_worker(tmp_path_factory.mktemp("worker"), stack_env) as worker:
+        yield worker

@@ -1,0 +1,81 @@
+"""A store that is away: documents wait, none fails, and a worker still stops when told to."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tasks.client import Job, submit
+from tests.processes import free_port, wait_until
+from tests.qdrant_server import local_qdrant
+from tests.redis_server import RedisServer
+from tests.worker import Worker, local_worker
+
+TIMEOUT_S = 60
+WAIT_S = 4.0
+
+
+class Trouble:
+    """A worker with a store of its own that comes and goes."""
+
+    def __init__(self, folder: Path, broker: RedisServer) -> None:
+        self.folder, self.port = folder, free_port()
+        self.env = {
+            "EMBED_BROKER_URL": broker.url,
+            "EMBED_QDRANT_URL": f"http://127.0.0.1:{self.port}",
+            "EMBED_MODEL": "fake",
+        }
+
+    def worker_without_store(self) -> Iterator[Worker]:
+        with local_qdrant(self.folder / "store", self.port) as store:
+            with local_worker(self.folder, self.env) as worker:
+                submit("the collection").wait(TIMEOUT_S)
+                store.stop()
+                yield worker
+
+
+@pytest.fixture
+def trouble(tmp_path: Path, broker: RedisServer) -> Trouble:
+    return Trouble(tmp_path, broker)
+
+
+@pytest.fixture
+def storeless(trouble: Trouble) -> Iterator[Worker]:
+    yield from trouble.worker_without_store()
+
+
+def waits(worker: Worker) -> bool:
+    return "trying again" in worker.program.output()
+
+
+def cpu_s(worker: Worker) -> float:
+    family = [psutil.Process(worker.program.pid), *worker.children()]
+    return sum(sum(process.cpu_times()[:2]) for process in family)
+
+
+def test_documents_wait_for_the_store(storeless: Worker, trouble: Trouble) -> None:
+    jobs = [submit([f"{n}-{m}" for m in range(10)]) for n in range(20)]
+    wait_until(lambda: waits(storeless), "a child waits")
+    before = cpu_s(storeless)
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() - began > WAIT_S, "it has waited for a while")
+    assert cpu_s(storeless) - before < WAIT_S / 4
+    assert all(job.progress().failed == 0 for job in jobs)
+    with local_qdrant(trouble.folder / "store", trouble.port):
+        settled = [job.wait(TIMEOUT_S) for job in jobs]
+    assert {(job.state, job.done) for job in settled} == {("done", 10)}
+
+
+def test_a_stopping_worker_gives_its_work_back(
+    storeless: Worker, trouble: Trouble, broker: RedisServer
+) -> None:
+    job: Job = submit([f"kept {n}" for n in range(100)])
+    wait_until(lambda: waits(storeless), "a child waits")
+    assert storeless.program.stop(TIMEOUT_S) == 0
+    assert broker.client.llen("embed") == 2
+    assert broker.client.hlen("unacked") == 0
+    with local_qdrant(trouble.folder / "store", trouble.port):
+        with local_worker(trouble.folder, trouble.env, name="next"):
+            assert job.wait(TIMEOUT_S).done == 100

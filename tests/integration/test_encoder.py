@@ -1,0 +1,114 @@
+"""The real model: the same vectors as SentenceTransformer.encode, chunks that it reads whole."""
+
+import pydoc_data.topics
+import re
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from tasks.errors import ModelError
+from tasks.settings import DEFAULT_MODEL, Settings
+from workers.encoder import Encoder
+from workers.plan import plan
+from workers.torch_encoder import load_encoder
+from workers.weights import find_weights
+
+pytestmark = pytest.mark.model
+
+SCRIPTS = {
+    "Korean": "안녕하세요, 저는 학생입니다. 오늘은 날씨가 아주 좋네요! 그렇지 않습니까? ",
+    "Chinese": "今天天气很好。我们去公园吧！你觉得怎么样？",
+    "Japanese": "これは日本語の文です。次の文もあります。終わりですか？",
+    "Arabic": "هذه جملة قصيرة. وهذه جملة أخرى! هل هذا كل شيء؟ ",
+    "emoji": "👩‍👩‍👧‍👦 🇰🇷 🎉 fun! ",
+    "English": "This is one sentence. Here comes another one! Is that all? ",
+}
+
+
+@pytest.fixture(scope="session")
+def encoder() -> Encoder:
+    return load_encoder(Settings(model=DEFAULT_MODEL, device="cpu"))
+
+
+@pytest.fixture(scope="session")
+def reference() -> SentenceTransformer:
+    folder = find_weights(Settings(model=DEFAULT_MODEL))
+    return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+
+
+def paragraphs() -> list[str]:
+    pages = "\n\n".join(pydoc_data.topics.topics.values())
+    found = (" ".join(part.split()) for part in re.split(r"\n\s*\n", pages))
+    return [text for text in found if len(text) > 40]
+
+
+def five_hundred_texts() -> list[str]:
+    scripts = [text * times for text in SCRIPTS.values() for times in (1, 3, 10, 60)]
+    odd = ["", " ", "a", "\n\n", "😀", "x" * 5000, "word " * 2000, "\u200d", "A\u0301"]
+    return [*scripts, *odd, *paragraphs()][:500]
+
+
+@pytest.mark.timeout(400)
+def test_vectors_equal_those_of_sentence_transformers(
+    encoder: Encoder, reference: SentenceTransformer
+) -> None:
+    texts = five_hundred_texts()
+    assert len(texts) == 500
+    lengths = [min(n, encoder.card.max_tokens) for n in encoder.count_tokens(texts)]
+    vectors = np.zeros((len(texts), encoder.card.dimension), dtype=np.float32)
+    for batch in plan(lengths, 1024):
+        vectors[batch] = encoder.encode([texts[index] for index in batch])
+    expected = reference.encode(texts, show_progress_bar=False)
+    cosines = (vectors * expected).sum(axis=1) / (
+        np.linalg.norm(vectors, axis=1) * np.linalg.norm(expected, axis=1)
+    )
+    assert cosines.min() >= 0.9999
+
+
+def test_the_card_says_what_the_model_is(encoder: Encoder) -> None:
+    card = encoder.card
+    assert (card.name, card.dimension, card.max_tokens, card.device) == (
+        "sentence-transformers/all-MiniLM-L6-v2",
+        384,
+        256,
+        "cpu",
+    )
+
+
+def test_tokens_are_counted_as_the_model_reads_them(
+    encoder: Encoder, reference: SentenceTransformer
+) -> None:
+    texts = ["hello world", "", *(text for text in SCRIPTS.values())]
+    read = [int(reference.preprocess([text])["attention_mask"].sum()) for text in texts]
+    assert encoder.count_tokens(texts) == read
+    assert encoder.count_tokens(["word " * 1000]) == [1002]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_chunk_is_read_whole_and_nothing_is_lost(encoder: Encoder, script: str) -> None:
+    text = SCRIPTS[script] * 80
+    chunks = encoder.split(text)
+    assert max(encoder.count_tokens(chunks)) <= encoder.card.max_tokens
+    assert re.sub(r"\s", "", "".join(chunks)) == re.sub(r"\s", "", text)
+
+
+@pytest.mark.parametrize("script", ["Korean", "Chinese", "Japanese", "English"])
+def test_chunks_end_where_sentences_end(encoder: Encoder, script: str) -> None:
+    chunks = encoder.split(SCRIPTS[script] * 80)
+    assert len(chunks) > 1
+    assert all(chunk.endswith((".", "!", "?", "。", "！", "？")) for chunk in chunks)
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    absent = "mps" if torch.cuda.is_available() else "cuda"
+    with pytest.raises(ModelError, match=f"EMBED_DEVICE={absent}"):
+        load_encoder(Settings(model=DEFAULT_MODEL, device=absent))
+
+
+def test_a_folder_that_is_no_model_is_named(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("broken")
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_encoder(Settings(model=str(folder), device="cpu"))

@@ -1,0 +1,14 @@
+"""What is installed is complete."""
+
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_script_is_part_of_its_package() -> None:
+    project = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = [ROOT / name.replace(".", "/") for name in project["packages"]]
+    globs = project["package-data"]["*"]
+    packed = {path for folder in folders for glob in globs for path in folder.glob(glob)}
+    assert {path for folder in folders for path in folder.rglob("*.lua")} <= packed

@@ -1,0 +1,2 @@
+"""How Embedmill is asked: HTTP, and nothing else. Imports `tasks` only; served as
+`uvicorn webapp.main:app`."""

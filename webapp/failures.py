@@ -1,0 +1,123 @@
+"""From errors to answers: one table, one shape. Used inside `webapp` only."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+
+from tasks import errors
+from webapp.schemas import Problem
+
+logger = logging.getLogger("uvicorn.error")
+
+BROKER_RETRY_AFTER_S = 2
+
+STATUSES: dict[type[errors.EmbedError], HTTPStatus] = {
+    errors.InvalidJson: HTTPStatus.BAD_REQUEST,
+    errors.InvalidRequest: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.InvalidDocument: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.RequestTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.BrokerDown: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.JobNotFound: HTTPStatus.NOT_FOUND,
+    errors.ModelMismatch: HTTPStatus.CONFLICT,
+}
+
+
+class ProblemResponse(JSONResponse):
+    """`application/problem+json`."""
+
+    media_type = "application/problem+json"
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        index: int | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        problem = Problem(
+            title=HTTPStatus(status).phrase, status=status, detail=detail, code=code, index=index
+        )
+        super().__init__(problem.model_dump(exclude_none=True), status, headers)
+
+
+def describe(*kinds: type[errors.EmbedError]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may raise these, for its documentation."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {
+        int(STATUSES[kind]): {
+            "description": STATUSES[kind].phrase,
+            "model": Problem,
+            "content": content,
+        }
+        for kind in kinds
+    }
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Answer every error as a problem; nothing of our insides in it."""
+    app.add_exception_handler(errors.EmbedError, _ours)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(RequestValidationError, _parameters)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _ours(_: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, errors.EmbedError)
+    status = STATUSES.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.error("%s", error)
+    return ProblemResponse(
+        status,
+        error.code,
+        _public_detail(error),
+        index=getattr(error, "index", None),
+        headers=_headers(error),
+    )
+
+
+def _public_detail(error: errors.EmbedError) -> str:
+    if isinstance(error, errors.BrokerDown):
+        return "the queue cannot be reached: nothing was accepted, try again"
+    return error.detail
+
+
+def _headers(error: errors.EmbedError) -> dict[str, str]:
+    if isinstance(error, errors.QueueFull):
+        return {"Retry-After": str(error.retry_after_s)}
+    if isinstance(error, errors.BrokerDown):
+        return {"Retry-After": str(BROKER_RETRY_AFTER_S)}
+    return {}
+
+
+async def _http(_: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, HTTPException)
+    code = HTTPStatus(error.status_code).name.lower()
+    headers = dict(error.headers) if error.headers else None
+    return ProblemResponse(error.status_code, code, str(error.detail), headers=headers)
+
+
+async def _gone(_: Request, __: Exception) -> ProblemResponse:
+    """Nobody reads it: the client hung up while it sent its body, and nothing was accepted."""
+    return ProblemResponse(400, errors.InvalidJson.default_code, "the body ended too early")
+
+
+async def _parameters(_: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    detail = f"{where}: {first['msg']}"
+    return ProblemResponse(422, errors.InvalidRequest.default_code, detail)
+
+
+async def _unexpected(_: Request, __: Exception) -> ProblemResponse:
+    return ProblemResponse(500, "internal_error", "something went wrong here; it was logged")

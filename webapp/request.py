@@ -1,0 +1,91 @@
+"""From a request's body to a submission. Used inside `webapp` only."""
+
+from dataclasses import dataclass
+
+import orjson
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+
+from tasks import app as celery_app
+from tasks.documents import parse_documents, parse_options, refuse_oversize
+from tasks.errors import InvalidDocument, InvalidJson, InvalidRequest, RequestTooLarge
+from tasks.ledger import Submission
+from tasks.messages import Document, Options
+from tasks.settings import Settings
+from tasks.submission import build_submission, new_job_id, slice_job
+
+INLINE_BYTES = 64 * 1024
+"""Larger bodies are parsed in a thread, so that they do not hold up other requests."""
+
+_FORMS = ("text", "texts", "documents")
+_ONE_TEXT = ("text", "id", "metadata")
+_FIELDS = frozenset({*_FORMS, *_ONE_TEXT, "collection", "on_long"})
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a request asks to have accepted."""
+
+    submission: Submission
+    document_ids: list[str]
+
+
+async def read_order(request: Request, settings: Settings) -> Order:
+    """Read, check and pack a request. Raises RequestError."""
+    body = await _read_body(request, settings.max_request_bytes)
+    if len(body) <= INLINE_BYTES:
+        return _order(body, settings)
+    return await run_in_threadpool(_order, body, settings)
+
+
+async def _read_body(request: Request, limit: int) -> bytes:
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise RequestTooLarge(f"the body is larger than {limit} bytes: send several requests")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _order(body: bytes, settings: Settings) -> Order:
+    documents, options = _parse(body, settings)
+    slices = slice_job(new_job_id(), documents)
+    refuse_oversize([size for part in slices for size in part.sizes], settings)
+    submission = build_submission(celery_app, slices, options)
+    return Order(submission, [document.id for document in documents])
+
+
+def _parse(body: bytes, settings: Settings) -> tuple[list[Document], Options]:
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidJson(f"the body is not JSON in UTF-8: {error}") from error
+    if not isinstance(fields, dict):
+        raise InvalidRequest("the body is an object with text, texts or documents")
+    unknown = sorted(fields.keys() - _FIELDS)
+    if unknown:
+        raise InvalidRequest(f"unknown field {unknown[0][:64]!r}", code="field_unknown")
+    options = parse_options(fields.get("collection"), fields.get("on_long"), settings)
+    raw = _documents(fields)
+    refuse_oversize([0] * len(raw), settings)
+    return parse_documents(raw, settings), options
+
+
+def _documents(fields: dict[str, object]) -> list[object]:
+    forms = [name for name in _FORMS if name in fields]
+    if len(forms) != 1:
+        raise InvalidRequest("give exactly one of text, texts and documents", code="form_invalid")
+    if forms == ["text"]:
+        return [{name: fields[name] for name in _ONE_TEXT if name in fields}]
+    if "id" in fields or "metadata" in fields:
+        raise InvalidRequest("id and metadata go with text, not with a list", code="form_invalid")
+    items = fields[forms[0]]
+    if not isinstance(items, list):
+        raise InvalidRequest(f"{forms[0]} is a list", code="form_invalid")
+    kind = str if forms == ["texts"] else dict
+    for index, item in enumerate(items):
+        if not isinstance(item, kind):
+            what = "a string" if kind is str else "an object with a text"
+            raise InvalidDocument(f"each of {forms[0]} is {what}", index=index)
+    return items

@@ -1,0 +1,97 @@
+"""Documents in, jobs and the queue out. Used inside `webapp` only."""
+
+from dataclasses import asdict
+
+from fastapi import APIRouter, Request, Response
+
+from tasks import errors
+from tasks.ledger import run_async, sweep_pages
+from tasks.messages import QUEUE
+from tasks.presence import WorkerPresence
+from tasks.snapshot import JobSnapshot, read_job_async, read_queue_async
+from webapp.failures import describe
+from webapp.request import read_order
+from webapp.schemas import Accepted, JobOut, QueueOut, WorkerOut
+from webapp.state import Resources, Use
+
+router = APIRouter()
+
+EMBED_BODY_REF = "#/components/schemas/EmbedIn"
+_EMBED_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": EMBED_BODY_REF}}},
+    }
+}
+
+
+@router.post(
+    "/embed",
+    status_code=202,
+    openapi_extra=_EMBED_BODY,
+    responses=describe(
+        errors.InvalidJson,
+        errors.InvalidDocument,
+        errors.RequestTooLarge,
+        errors.ModelMismatch,
+        errors.QueueFull,
+        errors.BrokerDown,
+    ),
+)
+async def embed(request: Request, response: Response, use: Use) -> Accepted:
+    """Accept documents: all or none. 202 means that they are in the queue, on disk."""
+    order = await read_order(request, use.settings)
+    await run_async(use.redis, use.ledger.accept(order.submission))
+    job_id = order.submission.job_id
+    response.headers["Location"] = f"/jobs/{job_id}"
+    return Accepted(
+        job_id=job_id, document_ids=order.document_ids, accepted=len(order.document_ids)
+    )
+
+
+@router.get("/jobs/{job_id}", responses=describe(errors.JobNotFound, errors.BrokerDown))
+async def show_job(job_id: str, use: Use) -> JobOut:
+    """What became of a job's documents."""
+    return _job(await read_job_async(use.redis, job_id, use.settings))
+
+
+@router.delete("/jobs/{job_id}", responses=describe(errors.JobNotFound, errors.BrokerDown))
+async def cancel_job(job_id: str, use: Use) -> JobOut:
+    """Cancel what has not started; its room in the queue is free at once."""
+    if await run_async(use.redis, use.ledger.cancel(job_id)) > 0:
+        await _sweep(job_id, use)
+    return await show_job(job_id, use)
+
+
+@router.get("/queue", responses=describe(errors.BrokerDown))
+async def show_queue(use: Use) -> QueueOut:
+    """How much is in the queue, how fast it drains, and who drains it."""
+    queue = await read_queue_async(use.redis, use.settings)
+    return QueueOut(
+        waiting=queue.waiting,
+        reserved=queue.reserved,
+        outstanding=queue.outstanding,
+        limit=queue.limit,
+        outstanding_bytes=queue.outstanding_bytes,
+        limit_bytes=queue.limit_bytes,
+        oldest_age_s=queue.oldest_age_s,
+        drain_rate_per_s=queue.drain_rate_per_s,
+        workers=[_worker(worker) for worker in queue.workers],
+    )
+
+
+async def _sweep(job_id: str, use: Resources) -> None:
+    queue = await read_queue_async(use.redis, use.settings)
+    for page in sweep_pages(queue.waiting):
+        await run_async(use.redis, use.ledger.sweep(job_id, QUEUE, page))
+
+
+def _job(job: JobSnapshot) -> JobOut:
+    return JobOut.model_validate(asdict(job))
+
+
+def _worker(worker: WorkerPresence) -> WorkerOut:
+    model = worker.card.name if worker.card else None
+    return WorkerOut(
+        name=worker.name, concurrency=worker.concurrency, warm=worker.warm, model=model
+    )

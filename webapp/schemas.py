@@ -1,0 +1,137 @@
+"""The shapes of requests and answers, as `/docs` shows them. Used inside `webapp` only.
+
+Requests are checked by `tasks.documents`, the same way for HTTP and Python; the request model here
+is their description.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.documents import MAX_ID_CHARACTERS
+from tasks.messages import OnLong
+
+Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS)]
+Metadata = Annotated[dict[str, Any], Field(description="Any JSON object; stored untouched.")]
+
+
+class DocumentIn(BaseModel):
+    """One text. Without an id, the id is the text's hash."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str = Field(min_length=1)
+    id: Id | None = None
+    metadata: Metadata | None = None
+
+
+class EmbedIn(BaseModel):
+    """Exactly one of `text`, `texts` and `documents`; `id` and `metadata` go with `text`."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "oneOf": [{"required": [name]} for name in ("text", "texts", "documents")],
+            "examples": [
+                {"text": "hello world"},
+                {"documents": [{"id": "1", "text": "hello", "metadata": {"lang": "en"}}]},
+            ],
+        },
+    )
+
+    text: str = Field(default="", min_length=1)
+    id: Id | None = None
+    metadata: Metadata | None = None
+    texts: list[Annotated[str, Field(min_length=1)]] = Field(default=[], min_length=1)
+    documents: list[DocumentIn] = Field(default=[], min_length=1)
+    collection: str | None = Field(default=None, description="Unset: EMBED_COLLECTION.")
+    on_long: OnLong = OnLong.CHUNK
+
+
+class Accepted(BaseModel):
+    """202: the documents are in the queue, on disk."""
+
+    job_id: str
+    document_ids: Sequence[str]
+    accepted: int
+
+
+class DocumentError(BaseModel):
+    index: int
+    id: str
+    code: str
+    detail: str
+
+
+class JobOut(BaseModel):
+    """A job and what became of its documents; `errors` holds the first 100."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    job_id: str
+    state: Literal["open", "done", "cancelled", "abandoned"]
+    collection: str
+    model: str
+    accepted: int
+    done: int
+    failed: int
+    cancelled: int
+    truncated: int
+    points: int
+    rate_per_s: float
+    eta_s: float | None
+    created_at: float
+    settled_at: float | None
+    errors: list[DocumentError]
+
+
+class WorkerOut(BaseModel):
+    """A worker: `warm` of its `concurrency` children have loaded the model."""
+
+    name: str
+    concurrency: int
+    warm: int
+    model: str | None
+
+
+class QueueOut(BaseModel):
+    """`waiting` and `reserved` count messages (up to 64 texts each), as Flower does; `outstanding`
+    and `limit` count texts accepted and not yet settled, wherever they are."""
+
+    waiting: int
+    reserved: int
+    outstanding: int
+    limit: int
+    outstanding_bytes: int
+    limit_bytes: int
+    oldest_age_s: float
+    drain_rate_per_s: float
+    workers: list[WorkerOut]
+
+
+class Problem(BaseModel):
+    """RFC 9457, with a stable `code`; `index` is the offending document's, if one is to blame."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    index: int | None = None
+
+
+class Trouble(BaseModel):
+    code: str
+    detail: str
+
+
+class Readiness(BaseModel):
+    """`ready` exactly when there are no `troubles`."""
+
+    ready: bool
+    troubles: list[Trouble]
+
+
+class Alive(BaseModel):
+    status: Literal["alive"] = "alive"

@@ -1,0 +1,13 @@
+"""How it is done: what runs inside `celery -A workers worker`.
+
+Importing it connects the worker's start-up to the Celery app and loads nothing heavy: the main
+process must not have touched torch or CUDA when it forks.
+"""
+
+from tasks import app
+from workers import delivery, startup
+
+delivery.install(app)
+startup.install(app)
+
+__all__ = ["app"]

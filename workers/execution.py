@@ -1,0 +1,309 @@
+"""What a worker does with messages: claim, embed, settle. Runs in the process that has the model.
+
+    deliveries ─▶ claim ─┬▶ ordinary ones, together: one pass of the model over all their documents
+                         └▶ suspects, document by document: each marked before it is embedded
+
+A message is a suspect when it was claimed before and nobody has said how that ended: a process was
+lost with it, however that came. Whatever kills the process then kills it while alone, is counted,
+and after `EMBED_POISON_LOSSES` losses goes to the dead letters.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from celery.exceptions import Reject
+
+from tasks.admission import ledger, redis_client
+from tasks.documents import parse_documents, parse_options
+from tasks.errors import (
+    BrokerDown,
+    EmbedError,
+    EncoderBroken,
+    InvalidRequest,
+    JobNotFound,
+    StoreDown,
+)
+from tasks.ledger import Call, Claim, Submission, T, run
+from tasks.letters import write_letter
+from tasks.messages import QUEUE, Coordinates, Document, Options, Outcome, PlacedDocument
+from tasks.results import Summary, all_failed, summarize, summarize_job
+from tasks.settings import get_settings
+from tasks.snapshot import read_job
+from tasks.submission import new_job_id, slice_job
+from workers.draining import is_draining
+from workers.process import embed_documents
+
+logger = logging.getLogger(__name__)
+
+LEDGER_RETRIES = 20
+"""Tries to reach the ledger before a message goes back to the queue."""
+LEDGER_PAUSE_MAX_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message's documents, and where they stand in their job."""
+
+    place: Coordinates
+    documents: Sequence[Document]
+    options: Options
+    foreign: bool = False
+
+    @property
+    def job_id(self) -> str:
+        return self.place["job"]
+
+    def placed(self, sequence: int, indices: Sequence[int] | None = None) -> list[PlacedDocument]:
+        """The documents with these indices in the job, all by default."""
+        start = self.place["start"]
+        chosen = range(start, start + len(self.documents)) if indices is None else indices
+        return [
+            PlacedDocument(index, sequence + index, self.documents[index - start])
+            for index in chosen
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A delivery with what the ledger says is left to do."""
+
+    delivery: Delivery
+    documents: list[PlacedDocument]
+    claim: Claim
+
+
+def read_delivery(
+    task_id: str | None, place: Coordinates | None, raw: Any, collection: Any, on_long: Any
+) -> Delivery:
+    """A delivery from a message's header and arguments. Raises RequestError for nonsense.
+
+    What was admitted by us was checked then; a message of a foreign producer is checked here.
+    """
+    settings = get_settings()
+    if place:
+        return _read_own(place, raw, collection, on_long)
+    options = parse_options(collection, on_long, settings)
+    documents = parse_documents(raw, settings)
+    job_id = task_id or new_job_id()
+    place = Coordinates(v=1, job=job_id, start=0, count=len(documents))
+    return Delivery(place, documents, options, foreign=True)
+
+
+def _read_own(place: Coordinates, raw: Any, collection: Any, on_long: Any) -> Delivery:
+    """Of another version of ours, perhaps: what cannot be read is settled as failed."""
+    try:
+        documents = [Document(**row) for row in raw]
+        if len(documents) != place["count"]:
+            raise ValueError(f"{len(documents)} documents instead of {place['count']}")
+        return Delivery(place, documents, parse_options(collection, on_long, get_settings()))
+    except (TypeError, ValueError, EmbedError) as error:
+        ours = InvalidRequest(f"its message cannot be read: {error}", code="message_invalid")
+        _reach_ledger(ledger().fail(place, ours))
+        raise ours from error
+
+
+def execute(deliveries: Sequence[Delivery]) -> list[Summary | Exception]:
+    """What became of each delivery: a summary, or what its task has to raise.
+
+    Ends the process when its model is broken: Celery replaces it, and its messages come back.
+
+    `Reject` gives the message back: the store or the ledger is away. Documents are settled
+    before this returns in every other case.
+    """
+    try:
+        return _execute(deliveries)
+    except EncoderBroken as error:
+        logger.critical("this process ends, its model is broken: %s", error)
+        raise SystemExit(1) from error
+
+
+def _execute(deliveries: Sequence[Delivery]) -> list[Summary | Exception]:
+    claimed = [_claim(delivery) for delivery in deliveries]
+    ordinary = [w for w in claimed if isinstance(w, _Work) and not w.claim.suspect]
+    outcomes = dict(_together(ordinary))
+    results = {id(work): _settle(work, outcomes[id(work)]) for work in ordinary}
+    # after the others are settled: a suspect may take the process with it
+    for work in claimed:
+        if isinstance(work, _Work) and work.claim.suspect:
+            results[id(work)] = _alone(work)
+    return [results[id(work)] if isinstance(work, _Work) else work for work in claimed]
+
+
+def execute_eagerly(delivery: Delivery) -> Summary:
+    """Without a queue, and so without a ledger: for eager tasks and direct calls."""
+    # acceptance numbers are microseconds: this one is later than what is in the store
+    documents = delivery.placed(time.time_ns() // 1000)
+    summary = summarize(delivery.job_id, _embed(documents, delivery.options))
+    if summary["failed"] and not summary["done"]:
+        raise all_failed(summary)
+    return summary
+
+
+def _claim(delivery: Delivery) -> "_Work | Exception":
+    try:
+        if delivery.foreign:
+            _adopt(delivery)
+        claim: Claim = _reach_ledger(ledger().claim(delivery.place))
+    except BrokerDown as error:
+        return _reject(delivery, error)
+    if claim.expired:
+        logger.warning("job %s has expired: its message is done without work", delivery.job_id)
+    documents = delivery.placed(claim.sequence, claim.indices)
+    return _Work(delivery, documents, claim)
+
+
+def _adopt(delivery: Delivery) -> None:
+    (part,) = slice_job(delivery.job_id, delivery.documents, split=False)
+    options = delivery.options
+    adopted = Submission(
+        delivery.job_id,
+        [row["id"] for row in part.documents],
+        part.sizes,
+        [],
+        options.collection,
+        options.on_long,
+        QUEUE,
+    )
+    _reach_ledger(ledger().accept(adopted, mode="forced"))
+
+
+def _together(works: Sequence[_Work]) -> list[tuple[int, "list[Outcome] | Exception"]]:
+    """The outcomes of each work, by its identity; one pass for all of the same options."""
+    found: list[tuple[int, list[Outcome] | Exception]] = []
+    ordered = sorted(works, key=lambda work: _options_key(work.delivery.options))
+    for _, group in groupby(ordered, key=lambda work: work.delivery.options):
+        members = list(group)
+        documents = [placed for work in members for placed in work.documents]
+        try:
+            outcomes = iter(_embed(documents, members[0].delivery.options))
+        except StoreDown as error:
+            found += [(id(work), _give_back(work, error)) for work in members]
+        else:
+            found += [(id(work), [next(outcomes) for _ in work.documents]) for work in members]
+    return found
+
+
+def _alone(work: _Work) -> Summary | Exception:
+    """One document after the other, each marked before and settled after it is embedded."""
+    limit = get_settings().poison_losses
+    job_id = work.delivery.job_id
+    outcomes: list[Outcome] = []
+    try:
+        for placed in work.documents:
+            losses = _reach_ledger(ledger().mark(job_id, placed.index))
+            if losses >= limit:
+                outcome = _poison(placed, losses)
+            else:
+                (outcome,) = _embed([placed], work.delivery.options)
+            _reach_ledger(_settlement(work, [placed], [outcome]))
+            outcomes.append(outcome)
+    except StoreDown as error:
+        with suppress(BrokerDown):  # one loss too many is counted then, and no document lost
+            _reach_ledger(ledger().unmark(job_id, placed.index))
+        return _reject(work.delivery, error)
+    except BrokerDown as error:
+        return _reject(work.delivery, error)
+    return _conclude(work, outcomes)
+
+
+def _poison(placed: PlacedDocument, losses: int) -> Outcome:
+    return Outcome(
+        placed.index,
+        placed.document.id,
+        "failed",
+        code="process_killed",
+        detail=f"{losses} processes ended while they embedded this document alone",
+        attempts=losses,
+    )
+
+
+def _settle(work: _Work, outcomes: "list[Outcome] | Exception") -> Summary | Exception:
+    if isinstance(outcomes, Exception):
+        return outcomes
+    try:
+        _reach_ledger(_settlement(work, work.documents, outcomes))
+    except BrokerDown as error:
+        return _give_back(work, error)
+    return _conclude(work, outcomes)
+
+
+def _settlement(
+    work: _Work, documents: Sequence[PlacedDocument], outcomes: Sequence[Outcome]
+) -> Call[int]:
+    delivery = work.delivery
+    letters = {
+        placed.index: write_letter(delivery.job_id, placed, delivery.options, outcome)
+        for placed, outcome in zip(documents, outcomes, strict=True)
+        if outcome.state == "failed"
+    }
+    return ledger().settle(delivery.job_id, outcomes, letters)
+
+
+def _conclude(work: _Work, outcomes: Sequence[Outcome]) -> Summary | Exception:
+    summary = summarize(work.delivery.job_id, outcomes)
+    if work.claim.done or work.claim.failed:
+        summary = _sum_up_all_deliveries(work, summary)
+    if summary["failed"] and not summary["done"]:
+        return all_failed(summary)
+    return summary
+
+
+def _sum_up_all_deliveries(work: _Work, summary: Summary) -> Summary:
+    """What an earlier delivery of this message has settled counts as well."""
+    with suppress(BrokerDown, JobNotFound):
+        job = read_job(redis_client(), work.delivery.job_id, get_settings())
+        if job.accepted == work.delivery.place["count"]:
+            return summarize_job(job)
+    summary["done"] += work.claim.done
+    summary["failed"] += work.claim.failed
+    return summary
+
+
+def _give_back(work: _Work, error: Exception) -> Reject:
+    """Without blame: its process lives, and it is no suspect when it comes back."""
+    with suppress(BrokerDown):
+        run(redis_client(), ledger().release(work.delivery.place))
+    return _reject(work.delivery, error)
+
+
+def _reject(delivery: Delivery, error: Exception) -> Reject:
+    logger.warning("a message of job %s goes back to the queue: %s", delivery.job_id, error)
+    return Reject(str(error), requeue=True)
+
+
+def _embed(documents: list[PlacedDocument], options: Options) -> list[Outcome]:
+    if not documents:
+        return []
+    try:
+        return embed_documents(documents, options)
+    except (StoreDown, EncoderBroken):
+        raise
+    # Whatever a bug raises, the documents must be settled, or they would be outstanding for ever.
+    except Exception as error:
+        logger.exception("embedding %d documents failed", len(documents))
+        detail = f"{type(error).__name__}: {error}"
+        code = getattr(error, "code", "internal_error")
+        return [
+            Outcome(placed.index, placed.document.id, "failed", code=str(code), detail=detail)
+            for placed in documents
+        ]
+
+
+def _options_key(options: Options) -> tuple[str, str]:
+    return options.collection, options.on_long
+
+
+def _reach_ledger(call: Call[T]) -> T:
+    for attempt in range(LEDGER_RETRIES):
+        try:
+            return run(redis_client(), call)
+        except BrokerDown:
+            if attempt == LEDGER_RETRIES - 1 or is_draining():
+                raise
+            time.sleep(min(0.1 + 0.2 * attempt, LEDGER_PAUSE_MAX_S))
+    raise AssertionError("unreachable")

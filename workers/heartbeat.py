@@ -1,0 +1,78 @@
+"""The worker's announcements to the web: that it is there, how many children are warm, which model.
+
+`workers.startup` runs it in the main process. An announcement expires by itself, so a worker that
+was killed is gone after `TTL_S`.
+"""
+
+import logging
+import os
+
+import redis
+
+from tasks.broker import connect
+from tasks.messages import ModelCard
+from tasks.presence import WorkerPresence, announce, record_collection, retire
+from tasks.settings import Settings
+from workers.preflight import Collections
+from workers.reports import Report
+
+logger = logging.getLogger(__name__)
+
+INTERVAL_S = 5.0
+TTL_S = 15.0
+
+
+class Heartbeat:
+    """One worker's announcements; what Redis does not take is logged once and tried again."""
+
+    def __init__(self, settings: Settings, name: str, concurrency: int) -> None:
+        self._client = connect(settings)
+        self._name = name
+        self._concurrency = concurrency
+        self._warm: set[int] = set()
+        self._card: ModelCard | None = None
+        self._silent = False
+
+    def note(self, report: Report) -> None:
+        """A child has loaded its model: tell at once, it may be the first."""
+        self._warm.add(report.pid)
+        self._card = report.card
+        self.beat()
+
+    def beat(self) -> None:
+        self._warm = {pid for pid in self._warm if _is_alive(pid)}
+        presence = WorkerPresence(
+            self._name, os.getpid(), self._concurrency, len(self._warm), self._card
+        )
+        try:
+            announce(self._client, presence, ttl_s=TTL_S)
+        except (redis.exceptions.RedisError, OSError) as error:
+            if not self._silent:
+                logger.warning("cannot announce this worker: %s", error)
+            self._silent = True
+        else:
+            self._silent = False
+
+    def record(self, collections: Collections) -> None:
+        """Tell which model made which collection, as far as collections know."""
+        try:
+            for name, made_by in collections.made_by.items():
+                if made_by.model is not None:
+                    record_collection(self._client, name, made_by.model, made_by.dimension)
+        except (redis.exceptions.RedisError, OSError) as error:
+            logger.warning("cannot record the models of collections: %s", error)
+
+    def retire(self) -> None:
+        try:
+            retire(self._client, self._name, os.getpid())
+            self._client.close()
+        except (redis.exceptions.RedisError, OSError) as error:
+            logger.warning("cannot announce that this worker stops: %s", error)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

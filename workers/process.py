@@ -1,0 +1,95 @@
+"""What a process that embeds holds: the model and the store, made once, after any fork.
+
+`workers.startup` opens and closes it in pool children; the task's body calls `embed_documents`,
+which opens it itself in pools of threads and where tasks run eagerly.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Lock
+
+import redis
+
+from tasks.broker import connect
+from tasks.errors import ModelMismatch, StoreRejected
+from tasks.messages import ModelCard, Options, Outcome, PlacedDocument
+from tasks.presence import record_collection
+from tasks.settings import Settings, get_settings
+from workers.draining import is_draining
+from workers.encoder import Encoder, build_encoder
+from workers.pipeline import PROBE, VectorStore, fail, run
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """One process' encoder and store."""
+
+    encoder: Encoder
+    store: VectorStore
+    budget_tokens: int
+
+
+_slot: Resources | None = None
+_filling = Lock()
+
+
+def open_resources(settings: Settings) -> ModelCard:
+    """Load the model, warm it with one call, connect the store. Raises ModelError."""
+    return _fill(settings).encoder.card
+
+
+def close_resources() -> None:
+    """Give them back; the next use opens them again."""
+    global _slot  # noqa: PLW0603  # the slot is this module's purpose
+    with _filling:
+        if _slot is not None:
+            _slot.store.close()
+        _slot = None
+
+
+def embed_documents(documents: Sequence[PlacedDocument], options: Options) -> list[Outcome]:
+    """Embed and store documents, one outcome each, in their order.
+
+    Raises StoreDown when the store stays away, and EncoderBroken when the model reads nothing any
+    more: then the documents are to be given back.
+    """
+    resources = _slot or _fill(get_settings())
+    encoder, store = resources.encoder, resources.store
+    try:
+        store.ensure_collection(options.collection, encoder.card)
+    except (ModelMismatch, StoreRejected) as error:
+        return [fail(placed, error) for placed in documents]
+    return run(documents, options, encoder, store, resources.budget_tokens)
+
+
+def _fill(settings: Settings) -> Resources:
+    global _slot  # noqa: PLW0603
+    with _filling:
+        if _slot is None:
+            _slot = _make(settings)
+        return _slot
+
+
+def _make(settings: Settings) -> Resources:
+    from workers.store import QdrantStore
+
+    encoder = build_encoder(settings)
+    encoder.encode([PROBE])  # the first call is slow: threads start, kernels are chosen
+    client = connect(settings)
+
+    def record(collection: str, model: str, dimension: int) -> None:
+        try:
+            record_collection(client, collection, model, dimension)
+        except (redis.exceptions.RedisError, OSError) as error:
+            logger.warning("could not record the model of collection %s: %s", collection, error)
+
+    store = QdrantStore(
+        settings.qdrant_url,
+        wait_s=settings.store_wait_s,
+        on_collection=record,
+        gives_up=is_draining,
+    )
+    return Resources(encoder, store, settings.batch_tokens)

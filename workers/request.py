@@ -1,0 +1,102 @@
+"""A received message in a worker's main process: how it shows itself, and how it ends unexecuted.
+
+The task `tasks.embed` names `EmbedRequest` as its request class; Celery makes one a message.
+"""
+
+import logging
+from typing import Any
+from weakref import ref
+
+from celery.exceptions import InvalidTaskError
+from celery.worker.request import Request
+
+from tasks.admission import ledger, redis_client
+from tasks.errors import BrokerDown, ModelError
+from tasks.ledger import run
+from tasks.messages import HEADER, Coordinates
+from tasks.submission import arguments_repr
+
+logger = logging.getLogger(__name__)
+
+MAX_DOCUMENTS = 100_000
+"""Of one message, whoever sent it; ours hold 64 outside of workflows."""
+
+
+class EmbedRequest(Request):
+    """A request whose arguments are summed up as "(64 documents)", settled before it is dropped.
+
+    Producers that are not ours send whole texts in the `argsrepr` header, and `inspect` would
+    answer with the decoded body: both would put queued texts into Flower and into logs.
+    """
+
+    def __init__(self, message: Any, **options: Any) -> None:
+        try:
+            super().__init__(message, **options)
+            self.place = self._find_place()
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            # anything else would look like a lost connection, and the message come back for ever
+            raise InvalidTaskError(f"a message that makes no sense: {error!r}") from error
+        self.documents = self.place["count"]
+        # the child logs failures with what it finds in this dictionary
+        self._argsrepr = arguments_repr(self.documents)
+        self._kwargsrepr = "{}"
+        self.request_dict.update(argsrepr=self._argsrepr, kwargsrepr=self._kwargsrepr)
+
+    def _find_place(self) -> Coordinates:
+        place = self.request_dict.get(HEADER)
+        if place is None:
+            # a foreign producer's message becomes a job of its own when it is claimed
+            return Coordinates(v=1, job=self.id, start=0, count=_count(self))
+        start, count = int(place["start"]), int(place["count"])
+        if start < 0 or not 0 < count <= MAX_DOCUMENTS:
+            raise ValueError(f"{count} documents from {start}")
+        return Coordinates(v=int(place["v"]), job=str(place["job"]), start=start, count=count)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return len(self.body)
+
+    def item(self) -> tuple[str, dict[str, Any], Any, str, str]:
+        """What a pool child needs of it."""
+        return self.id, self.request_dict, self.body, self.content_type, self.content_encoding
+
+    def runs_as(self, result: Any) -> None:
+        """Tell it its pool job, which a termination ends; Celery keeps it weakly, too."""
+        self._apply_result = ref(result)
+
+    def info(self, safe: bool = False) -> Any:  # noqa: ARG002
+        """What `inspect` answers: always the safe form, also where Celery asks for the other."""
+        return super().info(safe=True)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """A hard time limit has killed the child: Celery acknowledges, so settle first."""
+        if not soft:
+            error = ModelError(f"the time limit of {timeout} s was exceeded", code="time_limit")
+            try:
+                run(redis_client(), ledger().fail(self.place, error))
+            except BrokerDown as broker_error:
+                logger.warning("task %s is not settled: %s", self.id, broker_error)
+                self.reject(requeue=True)
+                return
+        super().on_timeout(soft, timeout)
+
+    def _announce_revoked(self, reason: str, *details: Any) -> None:
+        """Settle what was revoked, expired or terminated, then let Celery acknowledge it.
+
+        While the ledger is away it goes back to the queue instead, and is dropped next time.
+        """
+        try:
+            run(redis_client(), ledger().drop(self.place))
+        except BrokerDown as error:
+            logger.warning("task %s was %s, but is not settled: %s", self.id, reason, error)
+            self._already_revoked = True
+            self.reject(requeue=True)
+            return
+        super()._announce_revoked(reason, *details)  # type: ignore[misc]  # the stubs lack it
+
+
+def _count(request: Request) -> int:
+    arguments, options = request.args or [], request.kwargs or {}
+    documents = arguments[0] if arguments else options.get("documents", [])
+    return len(documents) if isinstance(documents, list | tuple) else 1

@@ -1,0 +1,178 @@
+"""How a worker starts and stops: checks, threads, models in children, presence.
+
+`workers` installs it into the Celery app. The main process never touches torch: a pool child loads
+its model after the fork and tells the main process, which stops the worker if it cannot.
+"""
+
+import logging
+import os
+import signal
+from typing import Any
+
+from billiard import pool
+from celery import Celery, bootsteps
+from celery.concurrency.prefork import TaskPool as PreforkPool
+from celery.signals import worker_process_init, worker_process_shutdown, worker_shutting_down
+from celery.utils.sysinfo import cpu_budget  # type: ignore[attr-defined]  # new in 5.7
+from celery.utils.timer2 import Timer
+from celery.worker import state
+
+from tasks.errors import EmbedError
+from tasks.settings import get_settings, share_threads
+from workers import preflight
+from workers.audit import Audit
+from workers.draining import begin_draining
+from workers.heartbeat import INTERVAL_S, Heartbeat
+from workers.process import close_resources, open_resources
+from workers.reports import Report, ReportReader, send_report
+
+logger = logging.getLogger(__name__)
+
+EX_CONFIG = 78
+"""A worker's exit code when its children cannot load the model (sysexits.h: wrong settings)."""
+
+_main_pid: int | None = None
+
+
+class Startup(bootsteps.StartStopStep):
+    """The main process' part."""
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        _quieten_httpx()
+        self._settings = get_settings()
+        self._forks = issubclass(worker.pool_cls, PreforkPool)
+        children = _count_children(worker, self._forks)
+        try:
+            preflight.check_pool(self._settings, forks=self._forks)
+            preflight.check_weights(self._settings)
+            preflight.check_redis(self._settings)
+            collections = preflight.check_store(self._settings)
+        except EmbedError as error:
+            raise SystemExit(f"embedmill: {error}") from error
+        share_threads(self._settings.threads or max(1, cpu_budget().count // children))
+        self._announce_main_process()
+        self._heartbeat = Heartbeat(self._settings, worker.hostname, children)
+        self._heartbeat.record(collections)
+        self._audit = Audit(self._settings)
+        self._reports = ReportReader(os.getpid())
+        self._timer: Timer | None = None
+        self._warned = False
+
+    def start(self, _parent: Any) -> None:
+        """Pools without children have the model in this process; their tasks may block the hub."""
+        self._audit.start()
+        if self._forks:
+            return
+        try:
+            card = open_resources(self._settings)
+        except EmbedError as error:
+            logger.critical("%s", error)
+            raise SystemExit(EX_CONFIG) from error
+        self._heartbeat.note(Report(os.getpid(), card))
+        self._timer = Timer()
+        self._timer.call_repeatedly(INTERVAL_S, self._heartbeat.beat)
+
+    def register_with_event_loop(self, worker: Any, hub: Any) -> None:
+        """Celery calls it again after each reconnect, on a hub that has forgotten everything."""
+        if self._forks:
+            hub.add_reader(self._reports.fd, self._read_reports, worker)
+            hub.call_repeatedly(INTERVAL_S, self._heartbeat.beat)
+            self._heartbeat.beat()
+
+    def stop(self, _parent: Any) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+        self._audit.stop()
+        self._heartbeat.retire()
+        self._reports.close()
+        close_resources()
+
+    def terminate(self, _parent: Any) -> None:
+        self.stop(_parent)
+
+    def _read_reports(self, worker: Any) -> None:
+        for report in self._reports.read():
+            if report.error:
+                logger.critical("%s", report.error)
+                worker.exitcode = EX_CONFIG
+                # cold: a warm stop would wait for children that never come up
+                state.should_terminate = True  # type: ignore[assignment]  # its initial value is None
+                return
+            self._heartbeat.note(report)
+            self._warn_of_shared_gpu(report, worker)
+
+    def _warn_of_shared_gpu(self, report: Report, worker: Any) -> None:
+        if self._warned or report.card is None or report.card.device != "cuda":
+            return
+        self._warned = True
+        if worker.concurrency > 1:
+            logger.warning(
+                "%d children share one CUDA device, each with its own copy of the model; "
+                "-c 1 with a larger EMBED_BATCH_TOKENS is usually faster",
+                worker.concurrency,
+            )
+
+    @staticmethod
+    def _announce_main_process() -> None:
+        global _main_pid  # noqa: PLW0603  # children find it after the fork
+        _main_pid = os.getpid()
+
+
+def install(app: Celery) -> None:
+    """Make this app's workers start as described above; doing it again changes nothing."""
+    app.steps["worker"].add(Startup)
+    worker_process_init.connect(_load_model, weak=False, dispatch_uid="embedmill.load")
+    worker_shutting_down.connect(_drain, weak=False, dispatch_uid="embedmill.drain")
+    worker_process_shutdown.connect(_release, weak=False, dispatch_uid="embedmill.release")
+
+
+def _drain(**_: Any) -> None:
+    begin_draining()
+
+
+def _end_soon() -> None:
+    """A child whose last result nobody reads, because its main process is stopping, waits for
+    billiard's 30 s by default; its message goes back in any case."""
+    pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 30
+
+
+def _load_model(**_: Any) -> None:
+    """In a pool child, before it takes work."""
+    if os.getpid() == _main_pid:
+        return  # a pool without children: `Startup.start` loads it
+    _end_soon()
+    _quieten_httpx()
+    main_pid = os.getppid()
+    try:
+        card = open_resources(get_settings())
+    # Whatever it is: Celery would swallow it and give work to a child without a model.
+    except Exception as error:
+        sentence = str(error) if isinstance(error, EmbedError) else repr(error)
+        send_report(main_pid, Report(os.getpid(), error=sentence))
+        _wait_for_the_end()
+    else:
+        send_report(main_pid, Report(os.getpid(), card))
+
+
+def _quieten_httpx() -> None:
+    """It logs every request at INFO."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def _wait_for_the_end() -> None:
+    """Until the main process has read the report: had this child exited, Celery would start the
+    next one, which would fail likewise."""
+    while True:
+        signal.pause()
+
+
+def _release(**_: Any) -> None:
+    close_resources()
+
+
+def _count_children(worker: Any, forks: bool) -> int:
+    if not forks:
+        return 1
+    most = str(worker.options.get("autoscale") or "").partition(",")[0]
+    return int(most) if most.isdigit() else int(worker.concurrency)

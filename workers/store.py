@@ -1,0 +1,268 @@
+"""The vector store: Qdrant over REST. Made in a process that embeds, after any fork.
+
+Only here are errors of qdrant_client and httpx known; above this seam there are StoreDown,
+StoreRejected and ModelMismatch.
+"""
+
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import orjson
+from qdrant_client import QdrantClient, models
+from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
+from qdrant_client.http.exceptions import (
+    ApiException,
+    ResponseHandlingException,
+    UnexpectedResponse,
+)
+
+from tasks.errors import ModelMismatch, StoreDown, StoreError, StoreRejected
+from tasks.messages import ModelCard
+from tasks.settings import redact
+from workers.pipeline import Point
+from workers.provenance import describe_mismatch, read_provenance, write_provenance
+from workers.versions import Leftover, Stored, judge, lowest_sequence
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+REQUEST_TIMEOUT_S = 10
+"""A batch of 256 points takes some 50 ms; a server that needs 10 s is stuck, not slow."""
+BACKOFF_S = 0.1
+BACKOFF_MAX_S = 5.0
+POLL_S = 0.5
+SCROLL_POINTS = 1024
+
+# Not the documents' fault: they wait until somebody has mended the server, the way to it, or the
+# credentials. 501 is a plain refusal.
+_AWAY = frozenset({401, 403, 407, 408, 425, 429, *range(500, 600)} - {501})
+
+CollectionSeen = Callable[[str, str, int], None]
+"""Called with a collection's name, the model that made it, and its dimension."""
+
+
+class QdrantStore:
+    """A client of one Qdrant server; waits `wait_s` seconds for a server that is away, or until
+    `gives_up` says so."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        wait_s: float,
+        on_collection: CollectionSeen,
+        gives_up: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._url = redact(url)
+        self._wait_s = wait_s
+        self._on_collection = on_collection
+        self._gives_up = gives_up
+        self._cards: dict[str, ModelCard] = {}
+        timeout_s = max(1, math.ceil(min(REQUEST_TIMEOUT_S, wait_s)))
+        # the compatibility check would be a request, and a warning, before the first retry
+        self._client = QdrantClient(url=url, timeout=timeout_s, check_compatibility=False)
+
+    def ensure_collection(self, name: str, card: ModelCard) -> None:
+        """Make the collection, or check that this model made it; once a process.
+
+        Raises ModelMismatch, StoreDown, StoreRejected.
+        """
+        if self._cards.get(name) != card:
+            self._retry(lambda: self._prepare(name, card))
+
+    def upsert(self, collection: str, points: Sequence[Point]) -> None:
+        """Write the points and wait until they can be found, unless newer ones are there.
+
+        Points of a document's earlier texts go. Raises StoreDown, StoreRejected.
+        """
+        self._retry(lambda: self._write(collection, points))
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _write(self, collection: str, points: Sequence[Point]) -> None:
+        self._put(collection, points)
+        verdict = judge(points, self._find_stored(collection, points))
+        for refused in verdict.refused:
+            self._put(collection, refused)
+        for leftover in verdict.leftovers:
+            self._client.delete(collection, points_selector=_older(leftover), wait=True)
+
+    def _find_stored(self, collection: str, points: Sequence[Point]) -> Iterator[Stored]:
+        """All points of the documents of these points."""
+        ids = sorted({str(point.payload["document_id"]) for point in points})
+        owned = models.FieldCondition(key="document_id", match=models.MatchAny(any=ids))
+        offset: Any = None
+        while True:
+            records, offset = self._client.scroll(
+                collection,
+                scroll_filter=models.Filter(must=[owned]),
+                with_payload=["document_id", "sequence"],
+                limit=SCROLL_POINTS,
+                offset=offset,
+            )
+            for record in records:
+                payload = record.payload or {}
+                yield Stored(str(record.id), payload["document_id"], payload.get("sequence", 0))
+            if offset is None:
+                return
+
+    def _put(self, collection: str, points: Sequence[Point]) -> None:
+        body = _encode_points(points)
+        try:
+            self._put_points(collection, body)
+        except UnexpectedResponse as error:
+            card = self._cards.get(collection)
+            if error.status_code != 404 or card is None:
+                raise
+            logger.warning("collection %s has gone; making it again", collection)
+            self._prepare(collection, card)
+            self._put_points(collection, body)
+
+    def _put_points(self, collection: str, body: bytes) -> None:
+        # Through the client's connection, but not its models: building and encoding 256 points as
+        # pydantic models takes 18 ms, orjson 4 ms.
+        self._client.http.client.request(
+            type_=models.InlineResponse2008,
+            method="PUT",
+            url="/collections/{collection_name}/points",
+            path_params={"collection_name": collection},
+            params={"wait": "true"},
+            headers={"Content-Type": "application/json"},
+            content=body,
+        )
+
+    def _prepare(self, name: str, card: ModelCard) -> None:
+        info = self._find(name)
+        if info is None:
+            self._create(name, card)
+            info = self._find(name)
+        if info is None:
+            raise StoreDown(f"collection {name} was deleted while it was made")
+        self._check(name, info, card)
+        if "document_id" not in (info.payload_schema or {}):
+            self._client.create_payload_index(
+                name, "document_id", field_schema=models.PayloadSchemaType.KEYWORD, wait=True
+            )
+        self._cards[name] = card
+        self._on_collection(name, card.name, card.dimension)
+
+    def _find(self, name: str) -> models.CollectionInfo | None:
+        try:
+            return self._client.get_collection(name)
+        except UnexpectedResponse as error:
+            if error.status_code == 404:
+                return None
+            raise
+
+    def _create(self, name: str, card: ModelCard) -> None:
+        try:
+            self._client.create_collection(
+                name,
+                vectors_config=models.VectorParams(
+                    size=card.dimension, distance=models.Distance.COSINE
+                ),
+                metadata=write_provenance(card),
+            )
+        except UnexpectedResponse as error:
+            if error.status_code != 409:  # another child was faster
+                raise
+
+    def _check(self, name: str, info: models.CollectionInfo, card: ModelCard) -> None:
+        vectors = info.config.params.vectors
+        if not isinstance(vectors, models.VectorParams):
+            raise ModelMismatch(f"collection {name} has named vectors; choose another collection")
+        made_by = read_provenance(info.config.metadata, vectors.size)
+        sentence = describe_mismatch(name, made_by, card.name, card.dimension)
+        if sentence:
+            self._on_collection(name, made_by.model or "", made_by.dimension)
+            raise ModelMismatch(sentence)
+
+    def _retry(self, action: Callable[[], T]) -> T:
+        deadline = time.monotonic() + self._wait_s
+        attempt = 0
+        while True:
+            try:
+                return action()
+            except (ApiException, QdrantException) as error:
+                ours = self._translate(error)
+                pause_s = max(_retry_after_s(error), _backoff_s(attempt))
+                if isinstance(ours, StoreRejected) or time.monotonic() + pause_s > deadline:
+                    raise ours from error
+                if attempt == 0:
+                    logger.warning("%s; trying again", ours)
+                attempt += 1
+                if self._pause(pause_s):
+                    raise ours from error
+
+    def _pause(self, pause_s: float) -> bool:
+        """Sleep; whether that ended early because there is no time to wait any more."""
+        until = time.monotonic() + pause_s
+        while not self._gives_up():
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                return False
+            time.sleep(min(left_s, POLL_S))
+        return True
+
+    def _translate(self, error: Exception) -> StoreError:
+        if not isinstance(error, UnexpectedResponse) or error.status_code in _AWAY:
+            return StoreDown(f"Qdrant at {self._url} does not answer: {_reason(error)}")
+        return StoreRejected(f"Qdrant refused it ({error.status_code}): {_reason(error)}")
+
+
+def _older(leftover: Leftover) -> models.FilterSelector:
+    owner = models.MatchValue(value=leftover.document_id)
+    conditions: list[models.Condition] = [
+        models.FieldCondition(key="document_id", match=owner),
+        models.FieldCondition(key="sequence", range=models.Range(lt=leftover.sequence)),
+    ]
+    return models.FilterSelector(filter=models.Filter(must=conditions))
+
+
+def _encode_points(points: Sequence[Point]) -> bytes:
+    """An upsert that leaves alone what is not older than all of these points."""
+    older = {"key": "sequence", "range": {"lt": lowest_sequence(points)}}
+    rows = [{"id": p.id, "vector": p.vector, "payload": p.payload} for p in points]
+    try:
+        return orjson.dumps(
+            {"points": rows, "update_filter": {"must": [older]}}, option=orjson.OPT_SERIALIZE_NUMPY
+        )
+    except TypeError as error:  # lone surrogates, integers beyond 64 bits
+        raise StoreRejected(f"a document cannot be written as JSON: {error}") from error
+
+
+def _backoff_s(attempt: int) -> float:
+    """Exponential with full jitter, so that children do not come back together."""
+    ceiling_s: float = min(BACKOFF_MAX_S, BACKOFF_S * 2 ** min(attempt, 16))
+    return random.uniform(ceiling_s / 2, ceiling_s)
+
+
+def _retry_after_s(error: Exception) -> float:
+    if isinstance(error, ResourceExhaustedResponse):
+        return float(error.retry_after_s)
+    if isinstance(error, UnexpectedResponse):
+        value = error.headers.get("Retry-After", "")
+        return float(value) if value.isdigit() else 0.0
+    return 0.0
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ResponseHandlingException):
+        return f"{type(error.source).__name__}: {error.source}".splitlines()[0]
+    if isinstance(error, UnexpectedResponse):
+        return _server_reason(error)
+    return str(error)
+
+
+def _server_reason(error: UnexpectedResponse) -> str:
+    try:
+        answer: Any = orjson.loads(error.content)
+        return str(answer["status"]["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"{error.status_code} {error.reason_phrase}".strip()
