@@ -17,6 +17,7 @@ from tests.redis_server import RedisServer
 from tests.worker import Worker, local_worker
 
 DOCUMENTS = 300
+COLLECTION = "real"
 TIMEOUT_S = 240
 
 
@@ -28,10 +29,16 @@ def test_the_real_model_loses_nothing_when_it_is_killed(
     stack_env: dict[str, str],
     tmp_path: Path,
 ) -> None:
-    env = stack_env | {"EMBED_MODEL": DEFAULT_MODEL, "EMBED_VISIBILITY_TIMEOUT_S": "10"}
+    env = stack_env | {
+        "EMBED_MODEL": DEFAULT_MODEL,
+        "EMBED_COLLECTION": COLLECTION,  # the usual one of this session's store is another model's
+        "EMBED_VISIBILITY_TIMEOUT_S": "10",
+    }
     texts = list({orjson.loads(item.body)["text"] for item in reference_items()})[:DOCUMENTS]
+    # before there is a worker: this process' settings name the fake model, and the ledger refuses
+    # that for a collection which the real one has made
+    jobs = [submit(texts[at : at + 20], collection=COLLECTION) for at in range(0, DOCUMENTS, 20)]
     with local_worker(tmp_path, env, name="first") as worker:
-        jobs = [submit(texts[at : at + 20], collection="real") for at in range(0, DOCUMENTS, 20)]
         _wait_for(jobs, done=1)
         worker.children()[0].kill()
         _wait_for(jobs, done=40)
@@ -39,7 +46,9 @@ def test_the_real_model_loses_nothing_when_it_is_killed(
     with local_worker(tmp_path, env, name="second") as worker:
         wait_until(lambda: _settled(jobs), "all is settled", timeout_s=TIMEOUT_S)
     assert sum(job.progress().done for job in jobs) == DOCUMENTS
-    count = httpx.post(f"{qdrant.url}/collections/real/points/count", json={}).json()["result"]
+    count = httpx.post(f"{qdrant.url}/collections/{COLLECTION}/points/count", json={}).json()[
+        "result"
+    ]
     assert count["count"] == sum(job.progress().points for job in jobs)
     for job in jobs:
         assert _verified(job, env)
