@@ -4,13 +4,10 @@ Only `compose` and the tests import it.
 """
 
 from collections.abc import Iterator
-from importlib import import_module
 
 from compose.errors import InputError
 from compose.items import Item, make_item
-
-SHORTEST_CHARACTERS = 40
-"""Paragraphs must be longer; shorter ones are headings and crumbs of grammar."""
+from workers.reference import read_topics, split_paragraphs
 
 
 def reference_items() -> Iterator[Item]:
@@ -20,27 +17,18 @@ def reference_items() -> Iterator[Item]:
     Raises InputError where the Python has been stripped of it.
     """
     for topic, text in sorted(_topics().items()):
-        for index, paragraph in enumerate(paragraphs(text)):
+        for index, paragraph in enumerate(split_paragraphs(text)):
             metadata = {"topic": topic, "paragraph": index}
             yield make_item(
                 f"{topic}, paragraph {index}", {"text": paragraph} | {"metadata": metadata}
             )
 
 
-def paragraphs(text: str) -> Iterator[str]:
-    """What stands between blank lines, its white space made single, unless it is very short."""
-    for part in text.split("\n\n"):
-        paragraph = " ".join(part.split())
-        if len(paragraph) > SHORTEST_CHARACTERS:
-            yield paragraph
-
-
 def _topics() -> dict[str, str]:
     try:
-        topics: dict[str, str] = import_module("pydoc_data.topics").topics
+        return read_topics()
     except ImportError as error:
         raise InputError(
             "this Python has no pydoc_data.topics, the demo's text; some systems keep it in a "
             "package of its own, such as libpython3-stdlib"
         ) from error
-    return topics

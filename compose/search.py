@@ -24,7 +24,7 @@ from compose.addresses import find_services
 from compose.plain import strip_controls
 from tasks.errors import InvalidRequest, ModelMismatch, StoreDown, StoreRejected
 from tasks.settings import Settings, get_settings, redact
-from workers.encoder import build_encoder
+from workers.encoder import build_encoder, encode_texts
 from workers.pipeline import PROBE
 from workers.provenance import describe_mismatch, read_provenance
 from workers.weights import read_dimension
@@ -68,7 +68,7 @@ class Searcher:
             self._check(settings.model_name, read_dimension(settings))
             began_s = time.perf_counter()
             self._encoder = build_encoder(settings)
-            self._encoder.encode([PROBE])  # the first call is slow, and no query's fault
+            encode_texts(self._encoder, [PROBE])  # the first call is slow, and no query's fault
             self.load_ms = _since_ms(began_s)
             self._check(self._encoder.card.name, self._encoder.card.dimension)
         except BaseException:
@@ -83,16 +83,16 @@ class Searcher:
 
     def search(self, query: str, limit: int) -> Answer:
         """The nearest chunks. Raises StoreDown, StoreRejected, ModelError."""
-        (tokens,) = self._encoder.count_tokens([query])
         began_s = time.perf_counter()
-        (vector,) = self._encoder.encode([query])
+        (read,) = self._encoder.tokenize([query])
+        (vector,) = self._encoder.encode([read])
         encode_ms, began_s = _since_ms(began_s), time.perf_counter()
         with store_errors(self._url):
             found = self._client.query_points(
                 self._collection, query=vector.tolist(), limit=limit, with_payload=True
             )
         hits = [_hit(point) for point in found.points]
-        truncated = tokens > self._encoder.card.max_tokens
+        truncated = len(read) > self._encoder.card.max_tokens
         return Answer(hits, encode_ms, _since_ms(began_s), truncated)
 
     def count_points(self) -> int:

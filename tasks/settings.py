@@ -35,6 +35,11 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         default="auto", description="Where the model runs; `auto` takes CUDA when it is there."
     )
+    backend: Literal["torch", "torch-bf16", "torch-fp16", "onnx-int8"] = Field(
+        default="torch",
+        description="The engine: `torch` (fp32), `torch-bf16` and `torch-fp16` for GPUs, "
+        "`onnx-int8` for CPUs.",
+    )
     broker_url: str = Field(
         default="redis://127.0.0.1:6379/0",
         description="The Redis that carries the queue and keeps the ledger.",
@@ -65,11 +70,11 @@ class Settings(BaseSettings):
         le=512,
         description="Compute threads of a child; unset: the cores divided by the children.",
     )
-    batch_tokens: int = Field(
-        default=512,
+    batch_tokens: int | None = Field(
+        default=None,
         ge=1,
         le=1_000_000,
-        description="Tokens of one model call; small is faster on a CPU, large on a GPU.",
+        description="Padded tokens of one model call; unset: what suits device and backend.",
     )
     handover_documents: int = Field(
         default=64,
@@ -140,6 +145,10 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(
         default=Path("data"), description="Where `embedmill up` keeps Redis' and Qdrant's files."
+    )
+    cache_dir: Path = Field(
+        default=Path("~/.cache/embedmill"),
+        description="Where converted models are kept; may be deleted at any time.",
     )
     fake_dimension: int = Field(default=384, ge=2, le=4096, description="Of the fake encoder.")
     fake_call_ms: float = Field(
@@ -252,6 +261,11 @@ def share_threads(threads: int) -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def count_threads() -> int:
+    """Compute threads of this process as `share_threads` has set them; else those of torch, 0."""
+    return int(os.environ.get("OMP_NUM_THREADS") or 0)
 
 
 def _refuse_unknown(environment: Mapping[str, str]) -> None:

@@ -1,10 +1,11 @@
 """The seam between the pipeline and a model: what an encoder is, and which one the settings name.
 
 The pipeline and the tests import the protocol; only a process that embeds builds one. Real encoders
-import torch when they are built, never before.
+import their engine when they are built, never before.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -17,14 +18,30 @@ from tasks.settings import Settings
 Vectors = NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class TokenizedText:
+    """A text with its token ids as one model reads it: special tokens included, not truncated."""
+
+    text: str
+    ids: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
 class Encoder(Protocol):
     """A model with its tokenizer, on one device."""
 
     @property
     def card(self) -> ModelCard: ...
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text as the model would read it: with special tokens, not truncated."""
+    @property
+    def budget_tokens(self) -> int:
+        """Padded tokens of a model call that suit this engine and device best, as measured."""
+        ...
+
+    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+        """Each text as the model would read it if it read texts of any length."""
         ...
 
     def split(self, text: str) -> list[str]:
@@ -34,12 +51,22 @@ class Encoder(Protocol):
         """
         ...
 
-    def encode(self, texts: Sequence[str]) -> Vectors:
+    def encode(self, texts: Sequence[TokenizedText]) -> Vectors:
         """One model call: float32 of shape (len(texts), card.dimension).
 
         Texts longer than `card.max_tokens` are truncated. Raises ModelError.
         """
         ...
+
+
+def encode_texts(encoder: Encoder, texts: Sequence[str]) -> Vectors:
+    """Tokenize and encode in one model call; for few texts. As `Encoder.encode`."""
+    return encoder.encode(encoder.tokenize(texts))
+
+
+def count_tokens(encoder: Encoder, texts: Sequence[str]) -> list[int]:
+    """Tokens of each text, special ones included, not truncated."""
+    return [len(text) for text in encoder.tokenize(texts)]
 
 
 def build_encoder(settings: Settings) -> Encoder:
@@ -49,7 +76,12 @@ def build_encoder(settings: Settings) -> Encoder:
 
         return FakeEncoder(settings)
     try:
+        if settings.backend == "onnx-int8":
+            from workers.onnx_encoder import load_encoder as load_converted
+
+            return load_converted(settings)
         from workers.torch_encoder import load_encoder
     except ImportError as error:
-        raise ModelError(f"a package is missing ({error}); install embedmill[worker]") from error
+        extra = "int8" if settings.backend == "onnx-int8" else "worker"
+        raise ModelError(f"a package is missing ({error}); install embedmill[{extra}]") from error
     return load_encoder(settings)

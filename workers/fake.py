@@ -18,9 +18,11 @@ from semantic_text_splitter import TextSplitter
 from tasks.messages import ModelCard
 from tasks.settings import Settings
 from workers.chunks import split_text
-from workers.encoder import Vectors
+from workers.encoder import TokenizedText, Vectors
 
 MAX_TOKENS = 256
+BUDGET_TOKENS = 512
+"""As for a real model on a CPU."""
 
 
 class FakeEncoder:
@@ -32,26 +34,27 @@ class FakeEncoder:
 
     def __init__(self, settings: Settings) -> None:
         self.card = fake_card(settings)
+        self.budget_tokens = BUDGET_TOKENS
         self._call_s = settings.fake_call_ms / 1000
         self._text_s = settings.fake_text_ms / 1000
         self._poisonous = settings.fake_poison
         self._splitter = TextSplitter.from_callback(_count, MAX_TOKENS)
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        return [_count(text) for text in texts]
+    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+        return [TokenizedText(text, range(_count(text))) for text in texts]
 
     def split(self, text: str) -> list[str]:
         return split_text(text, self._splitter, MAX_TOKENS)
 
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        if self._poisonous and any(self.POISON in text for text in texts):
+    def encode(self, texts: Sequence[TokenizedText]) -> Vectors:
+        if self._poisonous and any(self.POISON in text.text for text in texts):
             os.kill(os.getpid(), signal.SIGKILL)
         cost_s = self._call_s + self._text_s * len(texts)
         if cost_s > 0:
             time.sleep(cost_s)
         vectors = np.empty((len(texts), self.card.dimension), dtype=np.float32)
         for row, text in enumerate(texts):
-            vectors[row] = _unit_vector(text, self.card.dimension)
+            vectors[row] = _unit_vector(text.text, self.card.dimension)
         return vectors
 
 

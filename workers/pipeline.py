@@ -5,9 +5,9 @@ Redis: an encoder and a store stand behind protocols. One bad document never hur
 whatever fails together is tried again alone.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +16,14 @@ from tasks.errors import (
     EmbedError,
     EncoderBroken,
     ModelError,
-    ModelMismatch,
-    StoreRejected,
     TextTooLong,
 )
 from tasks.messages import ModelCard, OnLong, Options, Outcome, PlacedDocument, point_id
-from workers.encoder import Encoder
-from workers.plan import plan
+from workers.encoder import Encoder, TokenizedText, encode_texts
+from workers.isolation import together_or_alone
+from workers.plan import Size, plan, plan_upserts
+from workers.upserts import MAX_POINTS, Point, Upserts, VectorStore
 
-UPSERT_POINTS = 256
-"""Points of one call at most; Qdrant advises 64 to 256, and 256 of 384 floats are 2 MB of JSON."""
 PROBE = "A short sentence that every model can read."
 
 T = TypeVar("T")
@@ -34,34 +32,10 @@ Vector = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """A vector with its id (a UUID) and payload."""
-
-    id: str
-    vector: Vector
-    payload: dict[str, Any]
-
-
-class VectorStore(Protocol):
-    """Where points go."""
-
-    def ensure_collection(self, name: str, card: ModelCard) -> None:
-        """Make the collection if it is absent. Raises ModelMismatch, StoreDown, StoreRejected."""
-        ...
-
-    def upsert(self, collection: str, points: Sequence[Point]) -> None:
-        """Returns when the points are stored. Raises StoreDown, StoreRejected, ModelMismatch."""
-        ...
-
-    def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
 class Cut:
-    """A text as the model will read it, with the tokens of each chunk."""
+    """A text as the model will read it: its chunks, tokenized."""
 
-    chunks: list[str]
-    lengths: list[int]
+    chunks: list[TokenizedText]
     truncated: bool = False
 
 
@@ -113,23 +87,36 @@ def _embed(
     budget_tokens: int,
 ) -> list[Outcome]:
     cuts = _cut([placed.document.text for placed in documents], options.on_long, encoder)
-    encoded = _encode(cuts, encoder, budget_tokens)
-    points: list[list[Point] | EmbedError] = [
-        _points(placed, cut, vectors, options.collection, encoder.card.name)
-        for placed, cut, vectors in zip(documents, cuts, encoded, strict=True)
-    ]
-    refused = _store(points, options.collection, store)
+    refused = {at: cut for at, cut in enumerate(cuts) if isinstance(cut, EmbedError)}
+    readable = {at: cut for at, cut in enumerate(cuts) if isinstance(cut, Cut)}
+    groups = _group(readable, encoder.card.max_tokens, budget_tokens)
+    with Upserts(store, options.collection, overlap=len(groups) > 1) as upserts:
+        for group in groups:
+            made = _encode({at: readable[at] for at in group}, encoder, budget_tokens)
+            refused |= {at: found for at, found in made.items() if isinstance(found, EmbedError)}
+            points = {
+                at: _points(documents[at], readable[at], vectors, options, encoder.card)
+                for at, vectors in made.items()
+                if not isinstance(vectors, EmbedError)
+            }
+            upserts.write(points)
+    refused |= upserts.refused
+    return [_outcome(placed, cuts[at], refused.get(at)) for at, placed in enumerate(documents)]
+
+
+def _group(cuts: Mapping[int, Cut], max_tokens: int, budget_tokens: int) -> list[list[int]]:
+    """Documents that are stored by one call, and encoded while the call before is under way."""
+    sizes = [Size.of([min(len(c), max_tokens) for c in cut.chunks]) for cut in cuts.values()]
+    positions = list(cuts)
     return [
-        _outcome(placed, cut, refused.get(at))
-        for at, (placed, cut) in enumerate(zip(documents, cuts, strict=True))
+        [positions[n] for n in group] for group in plan_upserts(sizes, budget_tokens, MAX_POINTS)
     ]
 
 
 def _outcome(placed: PlacedDocument, cut: Cut | EmbedError, error: EmbedError | None) -> Outcome:
     if error is not None:
         return fail(placed, error)
-    if isinstance(cut, EmbedError):
-        return fail(placed, cut)
+    assert isinstance(cut, Cut)
     return Outcome(
         placed.index,
         placed.document.id,
@@ -140,43 +127,38 @@ def _outcome(placed: PlacedDocument, cut: Cut | EmbedError, error: EmbedError | 
 
 
 def _cut(texts: Sequence[str], on_long: OnLong, encoder: Encoder) -> list[Cut | EmbedError]:
-    counted = _together_or_alone(encoder.count_tokens, texts, Exception)
     return [
-        tokens if isinstance(tokens, EmbedError) else _cut_one(text, tokens, on_long, encoder)
-        for text, tokens in zip(texts, counted, strict=True)
+        read if isinstance(read, EmbedError) else _cut_one(read, on_long, encoder)
+        for read in together_or_alone(encoder.tokenize, texts, Exception)
     ]
 
 
-def _cut_one(text: str, tokens: int, on_long: OnLong, encoder: Encoder) -> Cut | EmbedError:
+def _cut_one(read: TokenizedText, on_long: OnLong, encoder: Encoder) -> Cut | EmbedError:
     limit = encoder.card.max_tokens
-    if tokens <= limit:
-        return Cut([text], [tokens])
+    if len(read) <= limit:
+        return Cut([read])
     if on_long is OnLong.TRUNCATE:
-        return Cut([text], [limit], truncated=True)
+        return Cut([read], truncated=True)
     if on_long is OnLong.ERROR:
-        return TextTooLong(f"the text has {tokens} tokens; the model reads at most {limit}")
-    return _together_or_alone(
-        lambda alone: [_chunk(long, encoder) for long in alone], [text], Exception
+        return TextTooLong(f"the text has {len(read)} tokens; the model reads at most {limit}")
+    return together_or_alone(
+        lambda alone: [Cut(encoder.tokenize(encoder.split(long))) for long in alone],
+        [read.text],
+        Exception,
     )[0]
 
 
-def _chunk(text: str, encoder: Encoder) -> Cut:
-    chunks = encoder.split(text)
-    return Cut(chunks, encoder.count_tokens(chunks))
-
-
 def _encode(
-    cuts: Sequence[Cut | EmbedError], encoder: Encoder, budget_tokens: int
-) -> list[list[Vector] | EmbedError]:
+    cuts: Mapping[int, Cut], encoder: Encoder, budget_tokens: int
+) -> dict[int, list[Vector] | EmbedError]:
     """The vectors of each cut's chunks, or what kept one of them from being made."""
-    texts = [chunk for cut in cuts if isinstance(cut, Cut) for chunk in cut.chunks]
-    lengths = [tokens for cut in cuts if isinstance(cut, Cut) for tokens in cut.lengths]
+    texts = [chunk for cut in cuts.values() for chunk in cut.chunks]
     found: dict[int, Vector | EmbedError] = {}
-    for batch in plan(lengths, budget_tokens):
+    for batch in plan([min(len(text), encoder.card.max_tokens) for text in texts], budget_tokens):
         vectors = _encode_batch([texts[at] for at in batch], encoder)
         found.update(zip(batch, vectors, strict=True))
     in_order = iter([found[at] for at in range(len(texts))])
-    return [cut if isinstance(cut, EmbedError) else _gather(cut, in_order) for cut in cuts]
+    return {at: _gather(cut, in_order) for at, cut in cuts.items()}
 
 
 def _gather(cut: Cut, vectors: Iterator[Vector | EmbedError]) -> list[Vector] | EmbedError:
@@ -185,15 +167,15 @@ def _gather(cut: Cut, vectors: Iterator[Vector | EmbedError]) -> list[Vector] | 
     return errors[0] if errors else [v for v in own if not isinstance(v, EmbedError)]
 
 
-def _encode_batch(texts: Sequence[str], encoder: Encoder) -> list[Vector | EmbedError]:
-    def encode(texts: Sequence[str]) -> list[Vector]:
+def _encode_batch(texts: Sequence[TokenizedText], encoder: Encoder) -> list[Vector | EmbedError]:
+    def encode(texts: Sequence[TokenizedText]) -> list[Vector]:
         vectors = encoder.encode(texts)
         expected = (len(texts), encoder.card.dimension)
         if vectors.shape != expected:
             raise ModelError(f"the model made {vectors.shape} floats instead of {expected}")
         return list(vectors)
 
-    vectors = _together_or_alone(encode, texts, Exception)
+    vectors = together_or_alone(encode, texts, Exception)
     if any(isinstance(vector, EmbedError) for vector in vectors):
         _probe(encoder)
     return [vector if isinstance(vector, EmbedError) else _check(vector) for vector in vectors]
@@ -201,7 +183,9 @@ def _encode_batch(texts: Sequence[str], encoder: Encoder) -> list[Vector | Embed
 
 def _probe(encoder: Encoder) -> None:
     """Tell a bad text from a broken model (a lost GPU, say), which would fail every document."""
-    [answer] = _together_or_alone(lambda texts: list(encoder.encode(texts)), [PROBE], Exception)
+    [answer] = together_or_alone(
+        lambda texts: list(encode_texts(encoder, texts)), [PROBE], Exception
+    )
     if isinstance(answer, EmbedError):
         raise EncoderBroken(f"the model reads nothing any more: {answer.detail}") from answer
 
@@ -214,88 +198,24 @@ def _check(vector: Vector) -> Vector | EmbedError:
 
 def _points(
     placed: PlacedDocument,
-    cut: Cut | EmbedError,
-    vectors: list[Vector] | EmbedError,
-    collection: str,
-    model: str,
-) -> list[Point] | EmbedError:
-    if isinstance(cut, EmbedError):
-        return cut
-    if isinstance(vectors, EmbedError):
-        return vectors
+    cut: Cut,
+    vectors: Sequence[Vector],
+    options: Options,
+    card: ModelCard,
+) -> list[Point]:
     document = placed.document
     shared = {
         "document_id": document.id,
         "chunks": len(vectors),
-        "model": model,
+        "model": card.name,
         "sequence": placed.sequence,
         "metadata": document.metadata,
     }
     return [
         Point(
-            point_id(collection, document.id, number),
+            point_id(options.collection, document.id, number),
             vector,
-            {"text": text, "chunk": number, **shared},
+            {"text": chunk.text, "chunk": number, **shared},
         )
-        for number, (text, vector) in enumerate(zip(cut.chunks, vectors, strict=True))
+        for number, (chunk, vector) in enumerate(zip(cut.chunks, vectors, strict=True))
     ]
-
-
-def _store(
-    made: Sequence[list[Point] | EmbedError], collection: str, store: VectorStore
-) -> dict[int, EmbedError]:
-    """What kept a document from the store, by its position."""
-
-    def upsert(positions: Sequence[int]) -> list[None]:
-        points = [point for at in positions for point in ready[at]]
-        for start in range(0, len(points), UPSERT_POINTS):
-            store.upsert(collection, points[start : start + UPSERT_POINTS])
-        return [None] * len(positions)
-
-    ready = {at: points for at, points in enumerate(made) if not isinstance(points, EmbedError)}
-    refused = {at: error for at, error in enumerate(made) if isinstance(error, EmbedError)}
-    for pack in _pack({at: len(points) for at, points in ready.items()}):
-        results = _together_or_alone(upsert, pack, (StoreRejected, ModelMismatch))
-        refused.update((at, e) for at, e in zip(pack, results, strict=True) if e is not None)
-    return refused
-
-
-def _pack(sizes: dict[int, int]) -> list[list[int]]:
-    """Documents that share a call: up to UPSERT_POINTS points, a larger one alone."""
-    packs: list[list[int]] = []
-    points = 0
-    for at, size in sizes.items():
-        if packs and points + size <= UPSERT_POINTS:
-            packs[-1].append(at)
-            points += size
-        else:
-            packs.append([at])
-            points = size
-    return packs
-
-
-def _together_or_alone(
-    work: Callable[[Sequence[T]], Sequence[R]],
-    items: Sequence[T],
-    failures: type[Exception] | tuple[type[Exception], ...],
-) -> list[R | EmbedError]:
-    """The results of `work`, or, where it fails even for an item alone, the error.
-
-    With `failures=Exception` this is the program's broad `except`: a model and its tokenizer may
-    raise anything about a text, and only that text shall fail. What says of itself that it is
-    retryable is about the surroundings and passes.
-    """
-    try:
-        return list(work(items))
-    except failures as error:
-        if isinstance(error, EmbedError) and error.retryable:
-            raise
-        if len(items) == 1:
-            return [_as_ours(error)]
-    return [result for item in items for result in _together_or_alone(work, [item], failures)]
-
-
-def _as_ours(error: Exception) -> EmbedError:
-    if isinstance(error, EmbedError):
-        return error
-    return ModelError(f"the model refused the text: {type(error).__name__}: {error}")

@@ -16,6 +16,7 @@ from tasks import durability
 from tasks.broker import connect
 from tasks.errors import BrokerDown, ModelMismatch, SettingsError, StoreDown
 from tasks.settings import Settings, redact
+from workers.converted import find_converted
 from workers.provenance import Provenance, describe_mismatch, read_provenance
 from workers.weights import find_weights, read_dimension
 
@@ -43,9 +44,12 @@ def check_pool(settings: Settings, *, forks: bool) -> None:
 
 
 def check_weights(settings: Settings) -> None:
-    """Raises ModelError if the model's files are not to be had."""
-    if settings.model != "fake":
-        find_weights(settings)
+    """Raises ModelError if the model's files are not to be had, or not in the backend's form."""
+    if settings.model == "fake":
+        return
+    find_weights(settings)
+    if settings.backend == "onnx-int8":
+        find_converted(settings)
 
 
 def check_redis(settings: Settings, patience_s: float = PATIENCE_S) -> None:

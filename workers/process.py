@@ -17,8 +17,9 @@ from tasks.messages import ModelCard, Options, Outcome, PlacedDocument
 from tasks.presence import record_collection
 from tasks.settings import Settings, get_settings
 from workers.draining import is_draining
-from workers.encoder import Encoder, build_encoder
-from workers.pipeline import PROBE, VectorStore, fail, run
+from workers.encoder import Encoder, build_encoder, encode_texts
+from workers.pipeline import PROBE, fail, run
+from workers.upserts import VectorStore
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def _make(settings: Settings) -> Resources:
     from workers.store import QdrantStore
 
     encoder = build_encoder(settings)
-    encoder.encode([PROBE])  # the first call is slow: threads start, kernels are chosen
+    encode_texts(encoder, [PROBE])  # the first call is slow: threads start, kernels are chosen
     client = connect(settings)
 
     def record(collection: str, model: str, dimension: int) -> None:
@@ -92,4 +93,4 @@ def _make(settings: Settings) -> Resources:
         on_collection=record,
         gives_up=is_draining,
     )
-    return Resources(encoder, store, settings.batch_tokens)
+    return Resources(encoder, store, settings.batch_tokens or encoder.budget_tokens)

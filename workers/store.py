@@ -23,8 +23,8 @@ from qdrant_client.http.exceptions import (
 from tasks.errors import ModelMismatch, StoreDown, StoreError, StoreRejected
 from tasks.messages import ModelCard
 from tasks.settings import redact
-from workers.pipeline import Point
 from workers.provenance import describe_mismatch, read_provenance, write_provenance
+from workers.upserts import Point
 from workers.versions import Leftover, Stored, judge, lowest_sequence
 
 logger = logging.getLogger(__name__)

@@ -1,58 +1,81 @@
-"""The real encoder: a SentenceTransformer on torch. Imported only where a model is loaded.
+"""The encoder on torch: a SentenceTransformer. Imported only where a model is loaded.
 
 A pool child imports it after the fork: torch's thread pools and CUDA do not survive one.
 """
 
 import os
 from collections.abc import Sequence
-from threading import Lock
 
 import numpy as np
 import torch
 import transformers
-from semantic_text_splitter import TextSplitter
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Transformer
 from tokenizers import Tokenizer
 
 from tasks.errors import ModelError
 from tasks.messages import ModelCard
 from tasks.settings import Settings
-from workers.chunks import split_text
-from workers.encoder import Vectors
+from workers.encoder import TokenizedText, Vectors
+from workers.tokenization import TextTokenizer
 from workers.weights import find_weights
+
+DTYPES = {"torch": torch.float32, "torch-bf16": torch.bfloat16, "torch-fp16": torch.float16}
+
+BUDGET_TOKENS = {"cpu": 512, "mps": 4096, "cuda": 32768}
+"""CPU: 62 texts/s a core with 512, 51 with 128, 53 with 4,096, measured on the demo's text: beyond
+the cache large intermediates cost more than the call they save. A GPU wants to be filled; its
+numbers are from the literature, see docs/decisions/0010-encoders.md."""
 
 
 class SentenceTransformerEncoder:
-    """Embeds exactly as `model.encode` does. Calls take turns: tokenizers are not thread safe."""
+    """Embeds exactly as `model.encode` does, from token ids."""
 
     def __init__(self, model: SentenceTransformer, name: str) -> None:
-        self._model = model
-        self._lock = Lock()
-        self._tokenizer = _whole_text_tokenizer(model)
-        self._prompt = model.prompts.get(model.default_prompt_name or "") or ""
+        self.model = model.eval()
+        self.tokenizer = _tokenizer(model)
         self.card = ModelCard(name, _dimension(model), _max_tokens(model), model.device.type)
-        overhead = self.count_tokens([""])[0]
-        if overhead >= self.card.max_tokens:
-            raise ModelError(f"{name} reads {self.card.max_tokens} tokens: no room for a text")
-        self._splitter = TextSplitter.from_huggingface_tokenizer(
-            self._tokenizer, self.card.max_tokens - overhead
-        )
+        self.budget_tokens = BUDGET_TOKENS.get(self.card.device, BUDGET_TOKENS["cpu"])
+        # what is no transformer of texts (static embeddings, say) reads texts its own way
+        self._reads_ids = isinstance(model[0], Transformer)
+        self._prompt_tokens = self.tokenizer.count_prompt_tokens()
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        with self._lock:
-            read = self._tokenizer.encode_batch_fast([self._prompt + text for text in texts])
-        return [len(encoding) for encoding in read]
+    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+        return self.tokenizer.tokenize(texts)
 
     def split(self, text: str) -> list[str]:
-        with self._lock:
-            return split_text(text, self._splitter, self.card.max_tokens)
+        return self.tokenizer.split(text)
 
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        with self._lock:
-            vectors = self._model.encode(
-                list(texts), batch_size=max(1, len(texts)), show_progress_bar=False
-            )
-        return np.asarray(vectors, dtype=np.float32).reshape(len(texts), -1)
+    def encode(self, texts: Sequence[TokenizedText]) -> Vectors:
+        if not texts:
+            return np.empty((0, self.card.dimension), dtype=np.float32)
+        embedded = self._embed(texts) if self._reads_ids else self._embed_texts(texts)
+        return embedded.float().cpu().numpy()[:, : self.card.dimension]
+
+    def features(self, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor | int]:
+        """What the model's first module reads: (texts, tokens) ids and attention mask."""
+        read: dict[str, torch.Tensor | int] = {"input_ids": ids, "attention_mask": mask}
+        if "token_type_ids" in self.model.tokenizer.model_input_names:
+            read["token_type_ids"] = torch.zeros_like(ids)
+        if self._prompt_tokens is not None:
+            read["prompt_length"] = self._prompt_tokens
+        return read
+
+    @torch.inference_mode()
+    def _embed(self, texts: Sequence[TokenizedText]) -> torch.Tensor:
+        ids, mask = (
+            torch.from_numpy(array).to(self.model.device) for array in self.tokenizer.pad(texts)
+        )
+        embedded: torch.Tensor = self.model(self.features(ids, mask))["sentence_embedding"]
+        return embedded
+
+    def _embed_texts(self, texts: Sequence[TokenizedText]) -> torch.Tensor:
+        return self.model.encode(
+            [text.text for text in texts],
+            batch_size=len(texts),
+            show_progress_bar=False,
+            convert_to_tensor=True,
+        )
 
 
 def load_encoder(settings: Settings) -> SentenceTransformerEncoder:
@@ -63,7 +86,12 @@ def load_encoder(settings: Settings) -> SentenceTransformerEncoder:
         torch.set_num_threads(settings.threads)
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model = SentenceTransformer(os.fspath(folder), device=device, local_files_only=True)
+        model = SentenceTransformer(
+            os.fspath(folder),
+            device=device,
+            local_files_only=True,
+            model_kwargs={"dtype": DTYPES[settings.backend]},
+        )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ModelError(f"EMBED_MODEL={settings.model} cannot be loaded: {reason}") from error
@@ -84,15 +112,18 @@ def _device(settings: Settings) -> str:
     return wished
 
 
-def _whole_text_tokenizer(model: SentenceTransformer) -> Tokenizer:
-    """A copy that neither truncates nor pads, so that lengths are those of the whole text."""
+def _tokenizer(model: SentenceTransformer) -> TextTokenizer:
+    """Over a copy of the model's own."""
     backend = getattr(model.tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
         raise ModelError("the model's tokenizer is not one of the `tokenizers` library")
-    tokenizer = Tokenizer.from_str(backend.to_str())
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
+    return TextTokenizer(
+        Tokenizer.from_str(backend.to_str()),
+        max_tokens=_max_tokens(model),
+        prompt=model.prompts.get(model.default_prompt_name or "") or "",
+        pad_id=getattr(model.tokenizer, "pad_token_id", None) or 0,
+        pad_left=getattr(model.tokenizer, "padding_side", "right") == "left",
+    )
 
 
 def _dimension(model: SentenceTransformer) -> int:

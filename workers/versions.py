@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from workers.pipeline import Point
+from workers.upserts import Point
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from qdrant_client import QdrantClient
 from compose.corpus import reference_items
 from tasks.settings import DEFAULT_MODEL, Settings
 from tests.qdrant_server import local_qdrant
-from workers.encoder import build_encoder
+from workers.encoder import build_encoder, encode_texts
 
 QUESTION = "how are default parameter values evaluated"
 ANSWER = "Default parameter values are evaluated from left to right"
@@ -44,7 +44,7 @@ def find_themselves(client: QdrantClient, chosen: int) -> int:
     records, _ = client.scroll("documents", limit=10_000)
     texts = [str((record.payload or {})["text"]) for record in records]
     sample = random.Random(7).sample(texts, chosen)
-    vectors = build_encoder(Settings(model=DEFAULT_MODEL, device="cpu")).encode(sample)
+    vectors = encode_texts(build_encoder(Settings(model=DEFAULT_MODEL, device="cpu")), sample)
     found = 0
     for text, vector in zip(sample, vectors, strict=True):
         (hit,) = client.query_points("documents", query=vector.tolist(), limit=1).points

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from tokenizers import Tokenizer
 
 from tasks.errors import ModelError
 from tasks.settings import DEFAULT_MODEL, Settings
-from workers.encoder import Encoder
+from workers.encoder import Encoder, count_tokens, encode_texts
 from workers.plan import plan
+from workers.tokenization import TextTokenizer
 from workers.torch_encoder import load_encoder
 from workers.weights import find_weights
 
@@ -56,10 +58,10 @@ def test_vectors_equal_those_of_sentence_transformers(
 ) -> None:
     texts = five_hundred_texts()
     assert len(texts) == 500
-    lengths = [min(n, encoder.card.max_tokens) for n in encoder.count_tokens(texts)]
+    lengths = [min(n, encoder.card.max_tokens) for n in count_tokens(encoder, texts)]
     vectors = np.zeros((len(texts), encoder.card.dimension), dtype=np.float32)
     for batch in plan(lengths, 1024):
-        vectors[batch] = encoder.encode([texts[index] for index in batch])
+        vectors[batch] = encode_texts(encoder, [texts[index] for index in batch])
     expected = reference.encode(texts, show_progress_bar=False)
     cosines = (vectors * expected).sum(axis=1) / (
         np.linalg.norm(vectors, axis=1) * np.linalg.norm(expected, axis=1)
@@ -82,15 +84,36 @@ def test_tokens_are_counted_as_the_model_reads_them(
 ) -> None:
     texts = ["hello world", "", *(text for text in SCRIPTS.values())]
     read = [int(reference.preprocess([text])["attention_mask"].sum()) for text in texts]
-    assert encoder.count_tokens(texts) == read
-    assert encoder.count_tokens(["word " * 1000]) == [1002]
+    assert count_tokens(encoder, texts) == read
+    assert count_tokens(encoder, ["word " * 1000]) == [1002]
+
+
+def test_a_prompt_and_padding_on_the_left_are_kept(encoder: Encoder) -> None:
+    backend = load_encoder(Settings(model=DEFAULT_MODEL, device="cpu")).model.tokenizer
+    tokenizer = TextTokenizer(
+        Tokenizer.from_str(backend.backend_tokenizer.to_str()),
+        max_tokens=8,
+        prompt="query: ",
+        pad_id=7,
+        pad_left=True,
+    )
+    short, long = tokenizer.tokenize(["hello", "word " * 50])
+    assert short.ids == encoder.tokenize(["query: hello"])[0].ids
+    ids, mask = tokenizer.pad([short, long])
+    assert ids.shape == mask.shape == (2, 8)
+    assert ids[0, :3].tolist() == [7, 7, 7]
+    assert mask.sum(axis=1).tolist() == [5, 8]
+    assert [ids[1, 0], ids[1, -1]] == [short.ids[0], short.ids[-1]]  # special tokens stay
+    assert tokenizer.count_prompt_tokens() == 3
+    with pytest.raises(ModelError, match="no room for a text"):
+        TextTokenizer(Tokenizer.from_str(tokenizer.to_json()), max_tokens=2)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_chunk_is_read_whole_and_nothing_is_lost(encoder: Encoder, script: str) -> None:
     text = SCRIPTS[script] * 80
     chunks = encoder.split(text)
-    assert max(encoder.count_tokens(chunks)) <= encoder.card.max_tokens
+    assert max(count_tokens(encoder, chunks)) <= encoder.card.max_tokens
     assert re.sub(r"\s", "", "".join(chunks)) == re.sub(r"\s", "", text)
 
 

@@ -16,8 +16,8 @@ from tasks.errors import ModelMismatch, StoreDown, StoreRejected
 from tasks.messages import ModelCard, point_id
 from tests.processes import free_port
 from tests.qdrant_server import LocalQdrant, local_qdrant
-from workers.pipeline import Point
 from workers.store import QdrantStore
+from workers.upserts import Point
 
 CARD = ModelCard("a-model", 4, 256, "cpu")
 Seen = list[tuple[str, str, int]]

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compose import corpus
-from compose.corpus import paragraphs, reference_items
+from compose.corpus import reference_items
 from compose.errors import InputError
+from workers.reference import read_paragraphs, split_paragraphs
 
 
 @pytest.mark.skipif(sys.version_info[:3] != (3, 11, 7), reason="the text differs with the Python")
@@ -32,9 +33,20 @@ def test_documents_have_no_ids_so_that_a_repeated_paragraph_is_one() -> None:
 
 @given(st.text(alphabet="ab \n\t", max_size=400))
 def test_paragraphs_are_long_and_their_white_space_is_single(text: str) -> None:
-    for paragraph in paragraphs(text):
+    for paragraph in split_paragraphs(text):
         assert len(paragraph) > 40
         assert paragraph == " ".join(paragraph.split())
+
+
+def test_a_sample_is_of_all_pages_and_distinct() -> None:
+    texts = read_paragraphs(150)
+    assert len(set(texts)) == 150
+    topics = {
+        orjson.loads(item.body)["metadata"]["topic"]
+        for item in reference_items()
+        if orjson.loads(item.body)["text"] in texts
+    }
+    assert len(topics) > 70
 
 
 def test_a_python_without_the_reference_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

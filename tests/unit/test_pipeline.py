@@ -1,6 +1,6 @@
 """The pipeline settles each document once, and one bad document never hurts its neighbours."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -8,9 +8,12 @@ import pytest
 from tasks.errors import EncoderBroken, StoreDown, StoreRejected
 from tasks.messages import Document, ModelCard, OnLong, Options, Outcome, PlacedDocument, point_id
 from tasks.settings import Settings
-from workers.encoder import Vectors
+from tests.processes import wait_until
+from workers.encoder import TokenizedText, Vectors, encode_texts
 from workers.fake import MAX_TOKENS, FakeEncoder
-from workers.pipeline import UPSERT_POINTS, Point, run
+from workers.pipeline import run
+from workers.plan import LEAST_POINTS
+from workers.upserts import MAX_POINTS, Point
 
 CHUNK = Options("documents")
 LONG = " ".join(f"word{number}." for number in range(2 * MAX_TOKENS + 10))
@@ -50,19 +53,20 @@ class Picky(FakeEncoder):
         super().__init__(Settings(model="fake"))
         self.calls: list[list[str]] = []
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         if "uncountable" in texts:
             raise TypeError("not a text")
-        return super().count_tokens(texts)
+        return super().tokenize(texts)
 
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        self.calls.append(list(texts))
-        if "poison" in texts or "all fail" in self.calls[0]:
+    def encode(self, texts: Sequence[TokenizedText]) -> Vectors:
+        words = [text.text for text in texts]
+        self.calls.append(words)
+        if "poison" in words or "all fail" in self.calls[0]:
             raise RuntimeError("index out of range in self")
         vectors = super().encode(texts)
-        if "nan" in texts:
-            vectors[list(texts).index("nan")] = np.nan
-        return vectors[:, :-1] if "narrow" in texts else vectors
+        if "nan" in words:
+            vectors[words.index("nan")] = np.nan
+        return vectors[:, :-1] if "narrow" in words else vectors
 
 
 def place(*texts: str, ids: Sequence[str] = ()) -> list[PlacedDocument]:
@@ -104,7 +108,7 @@ def test_a_point_has_exactly_the_promised_payload() -> None:
         "sequence": 100,
         "metadata": {"n": 0},
     }
-    assert np.array_equal(point.vector, Picky().encode(["hello world"])[0])
+    assert np.array_equal(point.vector, encode_texts(Picky(), ["hello world"])[0])
 
 
 def test_vectors_belong_to_their_texts_whatever_the_plan() -> None:
@@ -112,7 +116,7 @@ def test_vectors_belong_to_their_texts_whatever_the_plan() -> None:
     texts = [" ".join(["w"] * (number % 7 + 1)) + f" {number}" for number in range(50)]
     embed(place(*texts), store, budget_tokens=16)
     for point in store.points.values():
-        expected = Picky().encode([point.payload["text"]])[0]
+        expected = encode_texts(Picky(), [point.payload["text"]])[0]
         assert np.array_equal(point.vector, expected)
 
 
@@ -215,17 +219,55 @@ def test_an_older_text_is_stored_when_the_newer_fails() -> None:
 
 def test_upserts_are_bounded_and_keep_documents_together() -> None:
     store = Recorder()
-    count = UPSERT_POINTS + 10
-    embed(place(*[f"text {number}" for number in range(count)]), store)
-    assert store.calls == [UPSERT_POINTS, 10]
+    count = MAX_POINTS + 10
+    embed(place(*[f"text {number}" for number in range(count)]), store, budget_tokens=512)
+    assert store.calls == [MAX_POINTS, 10]
+
+
+class Turns(Recorder):
+    """A store that answers only after the model has been asked again, or is asked no more."""
+
+    def __init__(self, encoder: Picky) -> None:
+        super().__init__()
+        self.encoder, self.in_turn = encoder, True
+
+    def upsert(self, collection: str, points: Sequence[Point]) -> None:
+        asked = len(self.encoder.calls)
+        last = len(self.points) + len(points) == 2 * LEAST_POINTS
+        self.in_turn &= last or wait_for(lambda: len(self.encoder.calls) > asked)
+        super().upsert(collection, points)
+
+
+def wait_for(condition: Callable[[], bool]) -> bool:
+    wait_until(condition, "the model is asked while the store works")
+    return True
+
+
+def test_the_next_documents_are_encoded_while_the_store_works() -> None:
+    encoder = Picky()
+    store = Turns(encoder)
+    run(place(*[f"text {number}" for number in range(2 * LEAST_POINTS)]), CHUNK, encoder, store, 16)
+    assert store.in_turn
+    assert store.calls == [LEAST_POINTS, LEAST_POINTS]
+
+
+def test_a_store_that_goes_away_between_two_upserts_is_nobodys_fault() -> None:
+    class Leaves(Recorder):
+        def upsert(self, collection: str, points: Sequence[Point]) -> None:
+            if self.calls:
+                raise StoreDown("no store any more")
+            super().upsert(collection, points)
+
+    with pytest.raises(StoreDown):
+        embed(place(*[f"text {n}" for n in range(2 * LEAST_POINTS)]), Leaves(), budget_tokens=16)
 
 
 def test_a_document_of_very_many_chunks_is_sent_in_parts() -> None:
     store = Recorder()
-    text = " ".join(["word."] * MAX_TOKENS * (UPSERT_POINTS + 20))
+    text = " ".join(["word."] * MAX_TOKENS * (MAX_POINTS + 20))
     [outcome] = embed(place(text), store)
-    assert outcome.points == len(store.points) > UPSERT_POINTS
-    assert max(store.calls) <= UPSERT_POINTS
+    assert outcome.points == len(store.points) > MAX_POINTS
+    assert max(store.calls) <= MAX_POINTS
 
 
 def test_no_documents_are_no_work() -> None:

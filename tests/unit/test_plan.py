@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.plan import plan
+from workers.plan import LEAST_BUDGETS, LEAST_POINTS, Size, plan, plan_upserts
 
 lengths_of_texts = st.lists(st.integers(min_value=0, max_value=600), max_size=200)
 budgets = st.integers(min_value=1, max_value=4096)
@@ -52,3 +52,39 @@ def test_nothing_needs_no_batch() -> None:
 
 def test_a_text_beyond_the_budget_stands_alone() -> None:
     assert plan([5, 2000, 5], 100) == [[0, 2], [1]]
+
+
+documents = st.lists(
+    st.lists(st.integers(min_value=1, max_value=256), min_size=1, max_size=40).map(Size.of),
+    max_size=120,
+)
+
+
+@given(documents, budgets)
+def test_every_document_is_in_exactly_one_group(sizes: list[Size], budget: int) -> None:
+    grouped = [index for group in plan_upserts(sizes, budget, 100) for index in group]
+    assert sorted(grouped) == list(range(len(sizes)))
+
+
+@given(documents, budgets, st.integers(min_value=1, max_value=300))
+def test_a_group_has_at_most_the_points_of_a_call(
+    sizes: list[Size], budget: int, most: int
+) -> None:
+    for group in plan_upserts(sizes, budget, most):
+        assert sum(sizes[index].points for index in group) <= most or len(group) == 1
+
+
+@given(documents, budgets)
+def test_a_group_that_others_follow_is_worth_a_call(sizes: list[Size], budget: int) -> None:
+    groups = plan_upserts(sizes, budget, 256)
+    for group, following in pairwise(groups):
+        points = sum(sizes[index].points for index in group)
+        tokens = sum(sizes[index].tokens for index in group)
+        worth_it = points >= LEAST_POINTS and tokens >= LEAST_BUDGETS * budget
+        assert worth_it or points + sizes[following[0]].points > 256
+
+
+@given(documents, budgets)
+def test_the_longest_chunks_ascend_from_group_to_group(sizes: list[Size], budget: int) -> None:
+    planned = [sizes[index].longest for group in plan_upserts(sizes, budget, 64) for index in group]
+    assert planned == sorted(planned)

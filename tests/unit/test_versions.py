@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.pipeline import Point
+from workers.upserts import Point
 from workers.versions import Leftover, Stored, judge, lowest_sequence
 
 VECTOR = np.zeros(2, np.float32)

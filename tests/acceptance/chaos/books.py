@@ -14,6 +14,7 @@ from tasks.roster import Roster, read_roster
 from tasks.snapshot import UNACKED, read_queue
 from tests.acceptance.chaos.senders import Receipt
 from tests.acceptance.chaos.stack import Stack
+from workers.encoder import encode_texts
 from workers.fake import FakeEncoder
 
 LISTED = 20
@@ -170,7 +171,7 @@ class Books:
         )
 
     def _chunks(self, text: str) -> list[str]:
-        long = self._encoder.count_tokens([text])[0] > self._encoder.card.max_tokens
+        long = len(self._encoder.tokenize([text])[0]) > self._encoder.card.max_tokens
         return self._encoder.split(text) if long else [text]
 
     def _compare(self, name: str, chunk: str, promise: Promise, in_order: bool) -> str:
@@ -181,7 +182,7 @@ class Books:
             return f"has the text {point.payload['text'][:40]!r}, not {chunk[:40]!r}"
         if in_order and point.payload["sequence"] != promise.sequence:
             return f"has number {point.payload['sequence']}, not {promise.sequence}"
-        [vector] = self._encoder.encode([chunk])
+        [vector] = encode_texts(self._encoder, [chunk])
         return "" if np.allclose(point.vector, vector, atol=1e-5) else "has another vector"
 
     def _last_seen(self, job_id: str, index: int) -> str:
