@@ -52,7 +52,12 @@ def redis_errors(url: str) -> Iterator[None]:
     try:
         yield
     except (redis.exceptions.RedisError, OSError) as error:
-        raise BrokerDown(f"Redis at {redact(url)} does not answer as it should: {error}") from error
+        raise refusal(url, error) from error
+
+
+def refusal(url: str, reason: object) -> BrokerDown:
+    """The error for a Redis that said no, or nothing."""
+    return BrokerDown(f"Redis at {redact(url)} does not answer as it should: {reason}")
 
 
 def text(value: Any) -> str:

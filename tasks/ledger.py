@@ -12,7 +12,7 @@ script call; `run` and `run_async` perform it on a connection of either kind.
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Generic, TypeVar
@@ -23,7 +23,7 @@ import redis
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
-from tasks.broker import redis_errors, text
+from tasks.broker import redis_errors, refusal, text
 from tasks.errors import EmbedError, JobNotFound, ModelMismatch, QueueFull
 from tasks.messages import HEADER, Coordinates, Outcome
 from tasks.presence import COLLECTIONS
@@ -142,24 +142,29 @@ class Ledger:
         The job that exists already is left as it is: accepting twice counts once.
         Raises QueueFull, ModelMismatch, BrokerDown.
         """
+        return self._accept([submission], mode, _only)
+
+    def accept_all(self, submissions: Sequence[Submission]) -> Call[list[int | EmbedError]]:
+        """The same for several jobs in one round trip, in their order.
+
+        Each job is accepted wholly or not at all, and has its own answer: its first acceptance
+        number, or the error that `accept` would have raised. Raises BrokerDown, for all.
+        """
+        return self._accept(submissions, "limited", list)
+
+    def _accept(
+        self,
+        submissions: Sequence[Submission],
+        mode: str,
+        read: Callable[[Iterator[int | EmbedError]], T],
+    ) -> Call[T]:
         limits = self._settings
-        job = job_key(submission.job_id)
-        own = [job, f"{job}:open", f"{job}:ids"]
-        keys = [*own, OUTSTANDING, TOTALS, JOBS, DRAIN, SEQUENCE, COLLECTIONS, submission.queue]
-        args: list[Value] = [
-            mode,
-            limits.queue_limit,
-            limits.queue_bytes,
-            orjson.dumps(submission.sizes),
-            submission.job_id,
-            submission.collection,
-            self._model,
-            submission.on_long,
-            orjson.dumps(submission.ids),
-            submission.due_at,
-            *submission.envelopes,
-        ]
-        return self._call(ACCEPT, keys, args, _AcceptReply(limits, submission))
+        keys = [OUTSTANDING, TOTALS, JOBS, DRAIN, SEQUENCE, COLLECTIONS]
+        args: list[Value] = [mode, limits.queue_limit, limits.queue_bytes, self._model]
+        for submission in submissions:
+            keys += (job_key(submission.job_id), submission.queue)
+            args += (_job(submission), orjson.dumps(submission.ids), *submission.envelopes)
+        return self._call(ACCEPT, keys, args, _AcceptReply(limits, submissions, read))
 
     def claim(self, place: Coordinates) -> Call[Claim]:
         """Which documents of a message still want doing; marks them as started."""
@@ -310,32 +315,61 @@ def _claim(reply: Any) -> Claim:
     )
 
 
+def _job(submission: Submission) -> bytes:
+    return orjson.dumps(
+        {
+            "id": submission.job_id,
+            "collection": submission.collection,
+            "on_long": submission.on_long,
+            "due": submission.due_at,
+            "sizes": submission.sizes,
+            "messages": len(submission.envelopes),
+        }
+    )
+
+
+def _only(answers: Iterator[int | EmbedError]) -> int:
+    (answer,) = answers
+    if isinstance(answer, EmbedError):
+        raise answer
+    return answer
+
+
 @dataclass(frozen=True, slots=True)
-class _AcceptReply:
+class _AcceptReply(Generic[T]):
+    """Reads the script's JSON array: an answer for each submission."""
+
     settings: Settings
-    submission: Submission
+    submissions: Sequence[Submission]
+    read: Callable[[Iterator[int | EmbedError]], T]
 
-    def __call__(self, reply: Any) -> int:
-        match text(reply[0]):
-            case "accepted" | "exists":
-                return int(reply[1])
-            case "mismatch":
-                raise ModelMismatch(
-                    f"collection {self.submission.collection!r} was made by the model "
-                    f"{text(reply[1])!r}, not by {self.settings.model_name!r}"
+    def __call__(self, reply: Any) -> T:
+        return self.read(map(self._answer, self.submissions, orjson.loads(reply)))
+
+    def _answer(self, submission: Submission, answer: list[Any]) -> int | EmbedError:
+        match answer:
+            case ["accepted" | "exists", first]:
+                return int(first)
+            case ["mismatch", maker]:
+                return ModelMismatch(
+                    f"collection {submission.collection!r} was made by the model "
+                    f"{maker!r}, not by {self.settings.model_name!r}"
                 )
-            case "full":
-                raise self._full(reply)
+            case ["full", texts, _, now, *drain]:
+                return self._full(submission, texts, now, [float(value or 0) for value in drain])
+            case ["error", message]:
+                return refusal(self.settings.broker_url, message)
             case other:
-                raise EmbedError(f"the ledger answered {other!r}")
+                return EmbedError(f"the ledger answered {other!r}")
 
-    def _full(self, reply: Any) -> QueueFull:
-        texts, now = int(reply[1]), float(reply[3])
-        rate, at, since = (float(value or 0) for value in reply[4:7])
-        limit = self.settings.queue_limit
-        excess = max(texts - limit, len(self.submission.sizes))
+    def _full(
+        self, submission: Submission, texts_after: int, now: float, drain: list[float]
+    ) -> QueueFull:
+        rate, at, since = drain
+        limit, texts = self.settings.queue_limit, len(submission.sizes)
+        excess = max(texts_after - limit, texts)
         return QueueFull(
-            f"the queue is full: {texts - len(self.submission.sizes)} texts are outstanding, "
+            f"the queue is full: {texts_after - texts} texts are outstanding, "
             f"the limit is {limit} texts and {self.settings.queue_bytes} bytes",
             retry_after_s=retry_after_s(excess, drain_rate(rate, at, since, now)),
         )

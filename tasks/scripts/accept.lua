@@ -1,48 +1,82 @@
--- Check the limits, open the job, enqueue its messages: all or nothing.
--- KEYS job, open, ids, outstanding, totals, jobs, drain, sequence, collections, queue
--- ARGV mode, limit_texts, limit_bytes, sizes (JSON), job_id, collection, model, on_long, ids (JSON),
---   due (Unix seconds, 0: now), envelope...
+-- Check the limits, open jobs, enqueue their messages: each job all or nothing, and each with its own answer.
+-- KEYS outstanding, totals, jobs, drain, sequence, collections, then for each job: its key, its queue
+-- ARGV mode, limit_texts, limit_bytes, model, then for each job: what it is (JSON: id, collection,
+--   on_long, due (Unix seconds, 0: now), sizes, messages), ids (JSON), envelope...
 -- mode: limited | forced (counted, never refused) | again (a retry of a message of an accepted job)
-local job, open, ids, outstanding, totals, jobs, drain, sequence, collections, queue = unpack(KEYS)
-local mode, sizes = ARGV[1], cjson.decode(ARGV[4])
-
-local function enqueue()
-  for i = 11, #ARGV do redis.call('LPUSH', queue, ARGV[i]) end
-end
-
-if redis.call('EXISTS', job) == 1 then
-  if mode == 'again' and redis.call('EXISTS', open) == 1 then enqueue() end
-  return {'exists', redis.call('HGET', job, 'sequence')}
-end
-local made = redis.call('HGET', collections, ARGV[6])
-if made and mode == 'limited' then
-  local by = cjson.decode(made)['model']
-  if by ~= ARGV[7] then return {'mismatch', by} end
-end
-local bytes = 0
-for _, size in ipairs(sizes) do bytes = bytes + size end
-local held = redis.call('HMGET', outstanding, 'texts', 'bytes')
-local texts_after = (tonumber(held[1]) or 0) + #sizes
-local bytes_after = (tonumber(held[2]) or 0) + bytes
-if mode == 'limited' and (texts_after > tonumber(ARGV[2]) or bytes_after > tonumber(ARGV[3])) then
-  redis.call('HINCRBY', totals, 'refused', #sizes)
-  local rate = redis.call('HMGET', drain, 'rate', 'at', 'since')
-  return {'full', texts_after, bytes_after, tostring(now()), rate[1], rate[2], rate[3]}
-end
-
+-- The answers are one JSON array: a client reads it faster than nested replies.
+local outstanding, totals, jobs, drain, sequence, collections = unpack(KEYS, 1, 6)
+local mode, limit_texts, limit_bytes, model = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local at = now()
+local held = redis.call('HMGET', outstanding, 'texts', 'bytes')
+local texts_before, bytes_before = tonumber(held[1]) or 0, tonumber(held[2]) or 0
 -- Microseconds since 1970, or one after the last: a ledger that begins anew still counts on.
-local last = math.max(tonumber(redis.call('GET', sequence)) or 0, math.floor(at * 1000000))
-local first = string.format('%.0f', last + 1)
-redis.call('SET', sequence, string.format('%.0f', last + #sizes))
-for i, size in ipairs(sizes) do redis.call('HSET', open, i - 1, size) end
-redis.call('SET', ids, ARGV[9])
-redis.call('HSET', job, 'state', 'open', 'collection', ARGV[6], 'model', ARGV[7], 'on_long', ARGV[8],
-  'accepted', #sizes, 'sequence', first, 'created_at', at, 'queue', queue)
-redis.call('HINCRBY', outstanding, 'texts', #sizes)
-redis.call('HINCRBY', outstanding, 'bytes', bytes)
-redis.call('HINCRBY', totals, 'accepted', #sizes)
--- a job with a countdown is not late before its time
-redis.call('ZADD', jobs, math.max(at, tonumber(ARGV[10])), ARGV[5])
-enqueue()
-return {'accepted', first}
+local before = math.max(tonumber(redis.call('GET', sequence)) or 0, math.floor(at * 1000000))
+local texts, bytes, refused = 0, 0, 0
+local makers = {}
+
+-- A command takes some 8,000 arguments at most.
+local function call_in_parts(command, key, values)
+  for from = 1, #values, 1000 do
+    redis.call(command, key, unpack(values, from, math.min(from + 999, #values)))
+  end
+end
+
+local function maker(collection)
+  if makers[collection] == nil then
+    local made = redis.call('HGET', collections, collection)
+    makers[collection] = made and cjson.decode(made)['model'] or false
+  end
+  return makers[collection]
+end
+
+local function accept(key, queue, job, ids, envelopes)
+  local open, count = key .. ':open', #job.sizes
+  if redis.call('EXISTS', key) == 1 then
+    if mode == 'again' and redis.call('EXISTS', open) == 1 then call_in_parts('LPUSH', queue, envelopes) end
+    return {'exists', redis.call('HGET', key, 'sequence')}
+  end
+  local made = mode == 'limited' and maker(job.collection)
+  if made and made ~= model then return {'mismatch', made} end
+  local size_of_all, fields = 0, {}
+  for i, size in ipairs(job.sizes) do
+    size_of_all = size_of_all + size
+    fields[2 * i - 1], fields[2 * i] = i - 1, size
+  end
+  local texts_after, bytes_after = texts_before + texts + count, bytes_before + bytes + size_of_all
+  if mode == 'limited' and (texts_after > limit_texts or bytes_after > limit_bytes) then
+    refused = refused + count
+    local rate = redis.call('HMGET', drain, 'rate', 'at', 'since')
+    return {'full', texts_after, bytes_after, at, rate[1], rate[2], rate[3]}
+  end
+  -- First what can fail: a full Redis refuses the first write only, and this key may be another's.
+  call_in_parts('LPUSH', queue, envelopes)
+  local first = string.format('%.0f', before + texts + 1)
+  call_in_parts('HSET', open, fields)
+  redis.call('SET', key .. ':ids', ids)
+  redis.call('HSET', key, 'state', 'open', 'collection', job.collection, 'model', model, 'on_long', job.on_long,
+    'accepted', count, 'sequence', first, 'created_at', at, 'queue', queue)
+  -- a job with a countdown is not late before its time
+  redis.call('ZADD', jobs, math.max(at, job.due), job.id)
+  texts, bytes = texts + count, bytes + size_of_all
+  return {'accepted', first}
+end
+
+local answers, next_argument = {}, 5
+for i = 7, #KEYS, 2 do
+  local job = cjson.decode(ARGV[next_argument])
+  local envelopes = {}
+  for j = 1, job.messages do envelopes[j] = ARGV[next_argument + 1 + j] end
+  local fine, answer = pcall(accept, KEYS[i], KEYS[i + 1], job, ARGV[next_argument + 1], envelopes)
+  if not fine then answer = {'error', type(answer) == 'table' and answer.err or tostring(answer)} end
+  answers[#answers + 1] = answer
+  next_argument = next_argument + 2 + job.messages
+end
+if texts > 0 then
+  redis.call('SET', sequence, string.format('%.0f', before + texts))
+  redis.call('HINCRBY', outstanding, 'texts', texts)
+  redis.call('HINCRBY', outstanding, 'bytes', bytes)
+  redis.call('HINCRBY', totals, 'accepted', texts)
+end
+-- A full Redis may refuse this; the answers stand.
+if refused > 0 then redis.pcall('HINCRBY', totals, 'refused', refused) end
+return cjson.encode(answers)

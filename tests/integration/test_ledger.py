@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from tasks.errors import BrokerDown, JobNotFound, ModelMismatch, QueueFull
+from tasks.errors import BrokerDown, EmbedError, JobNotFound, ModelMismatch, QueueFull
 from tasks.ledger import Claim, Ledger, Submission, run
 from tasks.messages import Coordinates, Outcome
 from tasks.presence import record_collection
@@ -18,13 +18,27 @@ from tasks.snapshot import JobSnapshot, QueueSnapshot, read_job, read_queue
 from tests.redis_server import RedisServer
 
 
-def submission(job_id: str, texts: int, *, size: int = 10) -> Submission:
+def submission(
+    job_id: str,
+    texts: int,
+    *,
+    size: int = 10,
+    messages: int = 1,
+    collection: str = "documents",
+    queue: str = "embed",
+) -> Submission:
     ids = [str(index) for index in range(texts)]
-    return Submission(job_id, ids, [size] * texts, [b"envelope"], "documents", "chunk", "embed")
+    envelopes = [f"envelope {number}".encode() for number in range(messages)]
+    return Submission(job_id, ids, [size] * texts, envelopes, collection, "chunk", queue)
 
 
 def place(job_id: str, start: int, count: int) -> Coordinates:
     return Coordinates(v=1, job=job_id, start=start, count=count)
+
+
+def number(answer: int | EmbedError) -> int:
+    assert isinstance(answer, int), answer
+    return answer
 
 
 def done(*indices: int) -> list[Outcome]:
@@ -39,6 +53,9 @@ class Book:
 
     def accept(self, job_id: str, texts: int, *, mode: str = "limited", size: int = 10) -> int:
         return run(self.client, self.ledger.accept(submission(job_id, texts, size=size), mode=mode))
+
+    def accept_all(self, *submissions: Submission) -> list[int | EmbedError]:
+        return run(self.client, self.ledger.accept_all(submissions))
 
     def claim(self, job_id: str, start: int, count: int) -> Claim:
         return run(self.client, self.ledger.claim(place(job_id, start, count)))
@@ -156,6 +173,64 @@ def test_many_clients_at_once_never_pass_the_limit(limited: Callable[..., Book])
 
     with ThreadPoolExecutor(16) as clients:
         assert sum(clients.map(accepted, range(200))) == 50
+
+
+def test_jobs_of_one_round_trip_are_numbered_in_their_order(book: Book) -> None:
+    before = book.accept("before", 3)
+    answers = book.accept_all(*(submission(job, 5) for job in "abc"))
+    first = number(answers[0])
+    assert before + 3 <= first
+    assert answers == [first, first + 5, first + 10]
+    assert book.accept("after", 1) >= first + 15
+    assert (book.queue().outstanding, book.queue().waiting) == (19, 5)
+    assert book.queue().totals["accepted"] == 19
+
+
+def test_each_job_of_a_round_trip_has_its_own_answer(
+    limited: Callable[..., Book], broker: RedisServer
+) -> None:
+    book = limited(queue_limit=10)
+    record_collection(book.client, "theirs", "another-model", 384)
+    broker.client.set("taken", "no list")
+    answers = book.accept_all(
+        submission("a", 6),
+        submission("b", 1, collection="theirs"),
+        submission("c", 5),
+        submission("d", 2, queue="taken"),
+        submission("a", 6),
+        submission("e", 4),
+        submission("f", 1),
+    )
+    expected = [int, ModelMismatch, QueueFull, BrokerDown, int, int, QueueFull]
+    assert [type(answer) for answer in answers] == expected
+    assert answers[4] == answers[0]
+    assert answers[5] == number(answers[0]) + 6
+    queue = book.queue()
+    assert (queue.outstanding, queue.outstanding_bytes, queue.waiting) == (10, 100, 2)
+    assert (queue.totals["accepted"], queue.totals["refused"]) == (10, 6)
+    assert not broker.client.keys("embedmill:job:[bcdf]*")
+
+
+def test_a_full_redis_accepts_nothing_and_counts_nothing(book: Book, broker: RedisServer) -> None:
+    broker.client.config_set("maxmemory", 1)
+    try:
+        answers = book.accept_all(submission("a", 1), submission("b", 1))
+    finally:
+        broker.client.config_set("maxmemory", 0)
+    assert [type(answer) for answer in answers] == [BrokerDown] * 2
+    assert book.queue().outstanding == 0
+    assert broker.client.keys("embedmill:*") == []
+
+
+def test_a_job_of_any_size_is_accepted_whole(
+    limited: Callable[..., Book], broker: RedisServer
+) -> None:
+    book = limited(queue_limit=20_000)
+    (first,) = book.accept_all(submission("j", 20_000, messages=10_000))
+    assert (book.queue().outstanding, book.queue().waiting) == (20_000, 10_000)
+    assert broker.client.lrange("embed", -1, -1) == [b"envelope 0"]  # the next to be fetched
+    assert book.claim("j", 19_990, 10).indices == tuple(range(19_990, 20_000))
+    assert book.claim("j", 0, 1).sequence == first
 
 
 def test_the_first_outcome_of_a_document_wins(book: Book) -> None:
