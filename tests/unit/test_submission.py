@@ -1,14 +1,27 @@
 """From documents to messages."""
 
+import base64
+import os
 import pickle
+from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import errors
-from tasks.messages import MESSAGE_BYTES, MESSAGE_DOCUMENTS, Document, point_id, text_id
-from tasks.submission import slice_job
+from tasks import app, errors
+from tasks.messages import (
+    MESSAGE_BYTES,
+    MESSAGE_DOCUMENTS,
+    TASK_NAME,
+    Document,
+    OnLong,
+    Options,
+    point_id,
+    text_id,
+)
+from tasks.submission import build_submission, envelope, slice_job
 
 lengths = st.lists(st.integers(1, 300_000), min_size=1, max_size=200)
 
@@ -32,6 +45,54 @@ def test_a_job_of_one_message_has_the_id_of_its_task() -> None:
     documents = [Document(str(n), "x") for n in range(65)]
     assert [part.task_id for part in slice_job("job", documents)] == ["job.0", "job.1"]
     assert [part.task_id for part in slice_job("job", documents, split=False)] == ["job"]
+
+
+def read(packed: bytes) -> dict[str, Any]:
+    """An envelope with its body decoded, without what differs in every message."""
+    message: dict[str, Any] = orjson.loads(packed)
+    message["body"] = orjson.loads(base64.b64decode(message["body"]))
+    assert len(message["properties"].pop("delivery_tag")) == 36
+    return message
+
+
+documents = st.builds(
+    Document,
+    id=st.text(),
+    text=st.text(),
+    metadata=st.none() | st.dictionaries(st.text(), st.none() | st.text() | st.floats(-1e9, 1e9)),
+)
+
+
+@given(st.lists(documents, min_size=1, max_size=4), st.sampled_from(OnLong))
+def test_a_message_is_the_one_that_celery_makes(written: list[Document], on_long: OnLong) -> None:
+    slices = slice_job("job", written)
+    submission = build_submission(app, slices, Options("notes", on_long))
+    for part, packed in zip(slices, submission.envelopes, strict=True):
+        made = app.amqp.create_task_message(
+            part.task_id,
+            TASK_NAME,
+            (part.documents,),
+            {"collection": "notes", "on_long": str(on_long)},
+            argsrepr=f"({len(part.documents)} document{'s' * (len(part.documents) > 1)})",
+            kwargsrepr="{'collection': 'notes'}",
+            ignore_result=True,
+        )
+        made.headers["embedmill"] = dict(part.place)
+        assert read(packed) == read(envelope(made, "embed"))
+
+
+def test_a_message_names_the_process_that_sends_it() -> None:
+    def origin() -> str:
+        slices = slice_job("job", [Document("1", "a")])
+        (packed,) = build_submission(app, slices, Options("notes")).envelopes
+        name: str = orjson.loads(packed)["headers"]["origin"]
+        return name
+
+    assert f"gen{os.getpid()}@" in origin()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if f"gen{os.getpid()}@" in origin() else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_ids_are_stable_for_ever() -> None:
