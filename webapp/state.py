@@ -13,8 +13,9 @@ from tasks import app as celery_app
 from tasks import durability
 from tasks.broker import connect_async, redis_errors
 from tasks.errors import BrokerDown
-from tasks.ledger import Ledger
+from tasks.ledger import Ledger, run_async
 from tasks.settings import Settings, get_settings
+from webapp.intake import Intake
 
 logger = logging.getLogger("uvicorn.error")
 """The one log of a web process that uvicorn shows by default."""
@@ -27,6 +28,7 @@ class Resources:
     settings: Settings
     redis: "redis.asyncio.Redis"
     ledger: Ledger
+    intake: Intake
 
 
 class State(TypedDict):
@@ -43,9 +45,15 @@ async def lifespan(_: FastAPI) -> AsyncIterator[State]:
     client = connect_async(settings)
     await _warn_of_redis(client, settings)
     try:
-        yield State(resources=Resources(settings, client, Ledger(settings)))
+        yield State(resources=_resources(settings, client))
     finally:
         await client.aclose(close_connection_pool=True)
+
+
+def _resources(settings: Settings, client: "redis.asyncio.Redis") -> Resources:
+    ledger = Ledger(settings)
+    intake = Intake(lambda submissions: run_async(client, ledger.accept_all(submissions)))
+    return Resources(settings, client, ledger, intake)
 
 
 async def _warn_of_redis(client: "redis.asyncio.Redis", settings: Settings) -> None:
@@ -60,10 +68,11 @@ async def _warn_of_redis(client: "redis.asyncio.Redis", settings: Settings) -> N
             logger.warning("Redis: %s; %s", remark.detail, remark.advice)
 
 
-def _resources(request: Request) -> Resources:
-    resources: Resources = request.state.resources
+async def resources_of(request: Request) -> Resources:
+    """The process' resources; a coroutine, because FastAPI sends plain functions to a thread."""
+    resources: Resources = request.scope["state"]["resources"]
     return resources
 
 
-Use = Annotated[Resources, Depends(_resources)]
+Use = Annotated[Resources, Depends(resources_of)]
 """The parameter type of a route that needs the process' resources."""

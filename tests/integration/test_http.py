@@ -3,7 +3,9 @@
 import json
 import re
 import signal
+import socket
 import sys
+from base64 import b64decode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +14,8 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from kombu import Connection
+from celery import Celery
+from kombu import Connection, Queue
 
 from tasks.messages import ModelCard, text_id
 from tasks.presence import WorkerPresence, announce, record_collection
@@ -180,6 +183,52 @@ def test_a_full_queue_says_when_to_come_back(client: httpx.Client) -> None:
     assert post(client, {"texts": [f"u{i}" for i in range(1000)]}).status_code == 202
 
 
+def round_trips(broker: RedisServer) -> int:
+    calls: dict[str, dict[str, int]] = broker.client.info("commandstats")
+    return sum(calls.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha"))
+
+
+def test_posts_at_once_share_round_trips_and_keep_their_answers(
+    client: httpx.Client, broker: RedisServer
+) -> None:
+    record_collection(broker.client, "theirs", "another-model", 384)
+    post(client, {"text": "the script is loaded"})
+    before = round_trips(broker)
+    collections = ["theirs" if number % 4 == 0 else "documents" for number in range(40)]
+    bodies = [{"text": f"t{i}", "collection": name} for i, name in enumerate(collections)]
+    broker.client.client_pause(400, all=False)
+    with ThreadPoolExecutor(40) as many:
+        answers = list(many.map(lambda body: post(client, body), bodies))
+    assert [a.status_code for a in answers] == [409 if i % 4 == 0 else 202 for i in range(40)]
+    fine = [(a.json(), i) for i, a in enumerate(answers) if a.status_code == 202]
+    assert all(accepted["document_ids"] == [text_id(f"t{i}")] for accepted, i in fine)
+    assert len({accepted["job_id"] for accepted, _ in fine}) == 30
+    assert round_trips(broker) - before < 20
+    assert client.get("/queue").json()["outstanding"] == 31
+
+
+def test_clients_that_hang_up_harm_nobody(
+    web: WebServer, client: httpx.Client, broker: RedisServer
+) -> None:
+    def hang_up(number: int) -> None:
+        body = orjson.dumps({"text": f"gone {number}"})
+        head = f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", web.port)) as connection:
+            connection.sendall(head.encode() + body)
+
+    def stay(number: int) -> int:
+        return post(client, {"text": f"here {number}"}).status_code
+
+    broker.client.client_pause(400, all=False)
+    with ThreadPoolExecutor(40) as many:
+        gone = [many.submit(hang_up, number) for number in range(20)]
+        stayed = list(many.map(stay, range(20)))
+    assert stayed == [202] * 20
+    assert not any(future.exception() for future in gone)
+    totals = client.get("/queue").json()
+    assert 20 <= totals["outstanding"] == totals["waiting"] <= 40
+
+
 def test_a_cancelled_job_frees_its_room_and_its_memory(
     client: httpx.Client, broker: RedisServer
 ) -> None:
@@ -279,6 +328,43 @@ def test_stock_kombu_reads_what_is_enqueued(client: httpx.Client, broker: RedisS
     headers: list[dict[str, Any]] = [message.headers for message in messages]
     assert headers[1]["embedmill"] == {"v": 1, "job": job_id, "start": 64, "count": 36}
     assert headers[0]["argsrepr"] == "(64 documents)"
+
+
+def take_message(broker: RedisServer) -> dict[str, Any]:
+    """The next message of the queue, with its body decoded."""
+    packed = broker.client.lpop("embed")
+    assert isinstance(packed, bytes)
+    message: dict[str, Any] = orjson.loads(packed)
+    message["body"] = orjson.loads(b64decode(message["body"]))
+    return message
+
+
+def test_a_stock_producer_s_message_looks_the_same(
+    client: httpx.Client, broker: RedisServer
+) -> None:
+    job_id = post(client, {"text": "hello"}).json()["job_id"]
+    ours = take_message(broker)
+    stock = Celery(broker=broker.url)
+    stock.conf.update(
+        task_queues=[Queue("embed")], broker_transport_options={"priority_steps": [0]}
+    )
+    stock.send_task(
+        "tasks.embed",
+        ([{"id": text_id("hello"), "text": "hello"}],),
+        {"collection": "documents", "on_long": "chunk"},
+        task_id=job_id,
+        queue="embed",
+        headers={"embedmill": {"v": 1, "job": job_id, "start": 0, "count": 1}},
+        ignore_result=True,
+    )
+    stock.close()
+    theirs = take_message(broker)
+    for message in (ours, theirs):
+        for name in ("origin", "argsrepr", "kwargsrepr"):  # the texts are not for logs
+            assert message["headers"].pop(name)
+        assert message["properties"].pop("delivery_tag")
+        message["properties"].pop("reply_to")  # nobody waits for a result of ours
+    assert ours == theirs
 
 
 def test_without_redis_every_answer_comes_soon(tmp_path: Path) -> None:
