@@ -31,7 +31,7 @@ def parse_documents(raw: object, settings: Settings) -> list[Document]:
     if not items:
         raise InvalidRequest("there is no document in the request", code="documents_empty")
     documents = [_document(item, index, settings) for index, item in enumerate(items)]
-    _refuse_repeated_ids(items)
+    _refuse_repeated_ids(items, documents)
     return documents
 
 
@@ -174,14 +174,17 @@ def _inner(value: object, index: int) -> list[object]:
     return []
 
 
-def _refuse_repeated_ids(items: Sequence[object]) -> None:
-    seen: set[object] = set()
-    for index, item in enumerate(items):
-        given = item.get("id") if isinstance(item, dict) else None
-        if given is not None and given in seen:
+def _refuse_repeated_ids(items: Sequence[object], documents: Sequence[Document]) -> None:
+    """Also an id that is given and the hash of another text; two hashes are the same text."""
+    if len({document.id for document in documents}) == len(documents):
+        return
+    seen: dict[str, bool] = {}
+    for index, (item, document) in enumerate(zip(items, documents, strict=True)):
+        given = isinstance(item, dict) and item.get("id") is not None
+        if document.id in seen and (given or seen[document.id]):
             raise InvalidDocument(
-                f"the id {given[:64]!r} stands twice in this request",
+                f"the id {document.id[:64]!r} stands twice in this request",
                 index=index,
                 code="id_duplicate",
             )
-        seen.add(given)
+        seen[document.id] = given

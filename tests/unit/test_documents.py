@@ -68,6 +68,26 @@ def test_python_values_that_json_cannot_say_are_refused(item: object, code: str)
     assert (refused.value.index, refused.value.code) == (1, code)
 
 
+@pytest.mark.parametrize(
+    "items",
+    [
+        ["a", {"text": "b", "id": text_id("a")}],
+        [{"text": "b", "id": text_id("a")}, "a"],
+        [{"text": "a", "id": text_id("a")}, {"text": "b", "id": text_id("a")}],
+    ],
+    ids=["given later", "given first", "given twice"],
+)
+def test_an_id_that_is_another_texts_hash_is_refused(items: list[object]) -> None:
+    with pytest.raises(InvalidDocument) as refused:
+        parse_documents(items, SETTINGS)
+    assert (refused.value.index, refused.value.code) == (1, "id_duplicate")
+
+
+def test_the_same_text_twice_is_the_same_document() -> None:
+    parsed = parse_documents(["a", "b", "a", {"text": "a"}], SETTINGS)
+    assert [document.id for document in parsed] == [text_id(text) for text in "abaa"]
+
+
 def test_options_have_defaults() -> None:
     assert parse_options(None, None, SETTINGS) == Options("documents", OnLong.CHUNK)
 
