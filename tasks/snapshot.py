@@ -112,9 +112,9 @@ def _job(job_id: str, reply: Sequence[Any]) -> JobSnapshot:
     settled_at = float(values["settled_at"]) if "settled_at" in values else None
     started_at = float(values.get("started_at", 0))
     until = settled_at if settled_at is not None else _now(reply[2])
-    settled = counts["done"] + counts["failed"] + counts["cancelled"]
-    rate = settled / max(until - started_at, 0.001) if started_at else 0.0
-    left = counts["accepted"] - settled
+    worked = counts["done"] + counts["failed"]
+    rate = worked / max(until - started_at, 0.001) if started_at else 0.0
+    left = counts["accepted"] - worked - counts["cancelled"]
     return JobSnapshot(
         job_id=job_id,
         state=values["state"],

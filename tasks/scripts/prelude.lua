@@ -10,7 +10,7 @@ local function allow_writes_when_full(key)
   redis.call('HDEL', key, '')
 end
 
--- An exponentially decaying rate of settled texts: time constant 10 s, started anew after a minute's rest.
+-- An exponentially decaying rate of texts that were worked on, as cancelled ones were not: time constant 10 s, started anew after a minute's rest.
 local function record_drain(drain, texts, at)
   local seen = redis.call('HMGET', drain, 'rate', 'at')
   local rate, last = tonumber(seen[1]) or 0, tonumber(seen[2])
@@ -70,7 +70,7 @@ local function settle(keys, job_id, outcomes, ttl, most, most_bytes)
   end
   redis.call('HINCRBY', outstanding, 'texts', -texts)
   redis.call('HINCRBY', outstanding, 'bytes', -bytes)
-  record_drain(drain, texts, at)
+  if sum.done + sum.failed > 0 then record_drain(drain, sum.done + sum.failed, at) end
   if redis.call('EXISTS', open) == 0 then
     local state = redis.call('HEXISTS', job, 'cancelled') == 1 and 'cancelled' or 'done'
     redis.call('HSET', job, 'state', state, 'settled_at', at)

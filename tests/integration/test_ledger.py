@@ -96,6 +96,22 @@ def test_a_document_goes_from_accepted_to_done(book: Book) -> None:
     assert book.queue().outstanding == book.queue().outstanding_bytes == 0
 
 
+def test_what_is_cancelled_is_no_work_done(limited: Callable[..., Book]) -> None:
+    """It would promise room that nobody makes, and keep /readyz green while nothing moves."""
+    book = limited(queue_limit=1000)
+    book.accept("j", 1000)
+    book.claim("j", 0, 1)
+    book.cancel("j")
+    assert (book.job("j").cancelled, book.job("j").rate_per_s) == (999, 0.0)
+    assert book.queue().drain_rate_per_s == 0
+    book.settle("j", done(0))
+    assert 0 < book.queue().drain_rate_per_s < 2
+    book.accept("k", 1000)
+    with pytest.raises(QueueFull) as refused:
+        book.accept("l", 1000)
+    assert refused.value.retry_after_s > 30
+
+
 def test_acceptance_numbers_increase_over_jobs_and_ledgers(book: Book, broker: RedisServer) -> None:
     firsts = [book.accept(job, 500) for job in "abc"]
     assert all(later >= earlier + 500 for earlier, later in pairwise(firsts))
