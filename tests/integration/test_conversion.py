@@ -9,7 +9,7 @@ import pytest
 
 from tasks.errors import ModelError
 from tasks.settings import DEFAULT_MODEL, Settings
-from tests.integration.test_encoder import SCRIPTS
+from tests.texts import SCRIPTS
 from workers import converted
 from workers.conversion import judge, measure_overlap
 from workers.converted import RECIPE, find_converted

@@ -1,6 +1,5 @@
 """The real model: the same vectors as SentenceTransformer.encode, chunks that it reads whole."""
 
-import pydoc_data.topics
 import re
 
 import numpy as np
@@ -11,6 +10,7 @@ from tokenizers import Tokenizer
 
 from tasks.errors import ModelError
 from tasks.settings import DEFAULT_MODEL, Settings
+from tests.texts import SCRIPTS, varied_texts
 from workers.encoder import Encoder, count_tokens, encode_texts
 from workers.plan import plan
 from workers.tokenization import TextTokenizer
@@ -18,15 +18,6 @@ from workers.torch_encoder import load_encoder
 from workers.weights import find_weights
 
 pytestmark = pytest.mark.model
-
-SCRIPTS = {
-    "Korean": "안녕하세요, 저는 학생입니다. 오늘은 날씨가 아주 좋네요! 그렇지 않습니까? ",
-    "Chinese": "今天天气很好。我们去公园吧！你觉得怎么样？",
-    "Japanese": "これは日本語の文です。次の文もあります。終わりですか？",
-    "Arabic": "هذه جملة قصيرة. وهذه جملة أخرى! هل هذا كل شيء؟ ",
-    "emoji": "👩‍👩‍👧‍👦 🇰🇷 🎉 fun! ",
-    "English": "This is one sentence. Here comes another one! Is that all? ",
-}
 
 
 @pytest.fixture(scope="session")
@@ -40,24 +31,11 @@ def reference() -> SentenceTransformer:
     return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
 
 
-def paragraphs() -> list[str]:
-    pages = "\n\n".join(pydoc_data.topics.topics.values())
-    found = (" ".join(part.split()) for part in re.split(r"\n\s*\n", pages))
-    return [text for text in found if len(text) > 40]
-
-
-def five_hundred_texts() -> list[str]:
-    scripts = [text * times for text in SCRIPTS.values() for times in (1, 3, 10, 60)]
-    odd = ["", " ", "a", "\n\n", "😀", "x" * 5000, "word " * 2000, "\u200d", "A\u0301"]
-    return [*scripts, *odd, *paragraphs()][:500]
-
-
 @pytest.mark.timeout(400)
 def test_vectors_equal_those_of_sentence_transformers(
     encoder: Encoder, reference: SentenceTransformer
 ) -> None:
-    texts = five_hundred_texts()
-    assert len(texts) == 500
+    texts = ["", " ", "\n\n", *varied_texts(197)]
     lengths = [min(n, encoder.card.max_tokens) for n in count_tokens(encoder, texts)]
     vectors = np.zeros((len(texts), encoder.card.dimension), dtype=np.float32)
     for batch in plan(lengths, 1024):
