@@ -5,6 +5,7 @@ servers of its own, so that it touches nothing else that runs here.
 """
 
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -91,7 +92,7 @@ def _perform(settings: Settings, folder: Path, log: TextIO, interruption: Interr
         click.echo(f"  {summarize(ingestion.tally, ingestion.seconds)}\n")
         points, answered = _ask(stack, settings)
         click.echo("Stopping")
-    click.echo(_conclude(ingestion.tally, points, folder, settings))
+    click.echo(conclude(ingestion.tally, points, folder, settings))
     return answered and not ingestion.tally.failed + ingestion.tally.lost
 
 
@@ -132,7 +133,8 @@ def _are_expected(answers: Sequence[Answer]) -> bool:
     return True
 
 
-def _conclude(tally: Tally, points: int, folder: Path, settings: Settings) -> str:
+def conclude(tally: Tally, points: int, folder: Path, settings: Settings) -> str:
+    """The last words: the counts, and what to do next."""
     shown, program = _relative(folder), _program()
     return f"""
 {tally.accepted:,} paragraphs accepted = {tally.done:,} done + {tally.failed:,} failed.
@@ -145,7 +147,15 @@ Next:
   {program} ingest notes.md
   {program} search "what did I note?"
 Or, on the demo's data:
-  EMBED_DATA_DIR={shown} {program} up"""
+  {_variables(shown, settings)} {program} up"""
+
+
+def _variables(folder: Path, settings: Settings) -> str:
+    """What another start needs to go on with the demo's data."""
+    words = [f"EMBED_DATA_DIR={shlex.quote(str(folder))}"]
+    if settings.model_name != DEFAULT_MODEL:
+        words.append(f"EMBED_MODEL={shlex.quote(settings.model)}")
+    return " ".join(words)
 
 
 def _program() -> str:

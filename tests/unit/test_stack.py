@@ -2,17 +2,20 @@
 
 import io
 import json
+import re
 import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from compose import redis_server
-from compose.demo import name_folder
+from compose.demo import conclude, name_folder
 from compose.errors import StackError
+from compose.following import Tally
 from compose.output import Output, Reader
 from compose.ports import HOST, choose, is_free
 from compose.process import Identity
@@ -276,3 +279,15 @@ def test_each_model_has_a_demo_folder_of_its_own() -> None:
     assert name_folder(Settings()) == "demo"
     assert name_folder(Settings(model="fake")) == "demo-fake"
     assert name_folder(Settings(model="some/model")) == "demo-some-model"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "EMBED_DATA_DIR='/some where'"),
+        ({"model": "fake"}, "EMBED_DATA_DIR='/some where' EMBED_MODEL=fake"),
+    ],
+)
+def test_the_demo_says_how_to_go_on_with_its_data(given: dict[str, Any], words: str) -> None:
+    last = conclude(Tally(), 0, Path("/some where"), Settings(**given)).splitlines()[-1]
+    assert re.fullmatch(rf"  {re.escape(words)} \S*embedmill up", last)
