@@ -25,7 +25,7 @@ async def livez() -> Alive:
     return Alive()
 
 
-@router.get("/readyz", responses={503: {"model": Readiness}})
+@router.get("/readyz", responses={503: {"model": Readiness}, **describe(errors.InvalidRequest)})
 async def readyz(
     response: Response, use: Use, scope: Literal["pipeline", "accept"] = "pipeline"
 ) -> Readiness:

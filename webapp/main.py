@@ -42,8 +42,21 @@ def _schema(app: FastAPI) -> dict[str, Any]:
         components = schema["components"]["schemas"]
         components.update(body.pop("$defs"))
         components["EmbedIn"] = body
+        _forget_fastapis_422(schema)
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _forget_fastapis_422(schema: dict[str, Any]) -> None:
+    """FastAPI notes its own 422 for every parameter; ours is a problem, where there is one."""
+    own = "#/components/schemas/HTTPValidationError"
+    for path in schema["paths"].values():
+        for operation in path.values():
+            content = operation["responses"].get("422", {}).get("content", {})
+            if content.get("application/json", {}).get("schema", {}).get("$ref") == own:
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schema["components"]["schemas"].pop(name, None)
 
 
 def _validated() -> FastAPI:

@@ -124,6 +124,7 @@ def test_an_accepted_request_is_a_job(
             "id_duplicate",
             1,
         ),
+        ({"documents": [{"text": "a"}, {"text": "b", "id": text_id("a")}]}, 422, "id_duplicate", 1),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -247,6 +248,7 @@ def test_unknown_jobs_and_paths_are_404(client: httpx.Client) -> None:
         assert_refused(client.delete(f"/jobs/{job}:{neighbour}"), 404, "job_not_found")
     assert_refused(client.get("/nope"), 404, "not_found")
     assert_refused(client.get("/embed"), 405, "method_not_allowed")
+    assert_refused(client.get("/readyz?scope=all"), 422, "request_invalid")
 
 
 def test_a_collection_of_another_model_is_refused_at_the_door(
@@ -300,6 +302,9 @@ def test_the_documentation_names_every_route(client: httpx.Client) -> None:
     assert {"/embed", "/jobs/{job_id}", "/queue", "/livez", "/readyz"} <= schema["paths"].keys()
     assert "EmbedIn" in schema["components"]["schemas"]
     assert "#/$defs" not in json.dumps(schema)
+    assert "ValidationError" not in json.dumps(schema)  # every error is a problem
+    assert "422" in schema["paths"]["/readyz"]["get"]["responses"]
+    assert "422" not in schema["paths"]["/jobs/{job_id}"]["get"]["responses"]
 
 
 def test_the_documentation_needs_no_network(client: httpx.Client) -> None:
