@@ -13,7 +13,13 @@ from tasks.documents import MAX_ID_CHARACTERS
 from tasks.messages import OnLong
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS)]
-Metadata = Annotated[dict[str, Any], Field(description="Any JSON object; stored untouched.")]
+Metadata = Annotated[
+    dict[str, Any],
+    Field(
+        description="Any JSON object; stored untouched. Integers of more than 64 bits become "
+        "doubles, as in most JSON readers: send them as strings."
+    ),
+]
 
 
 class DocumentIn(BaseModel):
