@@ -18,7 +18,7 @@ from celery.utils.timer2 import Timer
 from celery.worker import state
 
 from tasks.errors import EmbedError
-from tasks.settings import get_settings, share_threads
+from tasks.settings import Settings, get_settings, share_threads
 from workers import preflight
 from workers.audit import Audit
 from workers.draining import begin_draining
@@ -42,7 +42,7 @@ class Startup(bootsteps.StartStopStep):
         _quieten_httpx()
         self._settings = get_settings()
         self._forks = issubclass(worker.pool_cls, PreforkPool)
-        children = _count_children(worker, self._forks)
+        children = count_children(worker, forks=self._forks)
         try:
             preflight.check_pool(self._settings, forks=self._forks)
             preflight.check_weights(self._settings)
@@ -50,7 +50,7 @@ class Startup(bootsteps.StartStopStep):
             collections = preflight.check_store(self._settings)
         except EmbedError as error:
             raise SystemExit(f"embedmill: {error}") from error
-        share_threads(self._settings.threads or max(1, cpu_budget().count // children))
+        share_threads(count_threads(self._settings, children))
         self._announce_main_process()
         self._heartbeat = Heartbeat(self._settings, worker.hostname, children)
         self._heartbeat.record(collections)
@@ -171,8 +171,14 @@ def _release(**_: Any) -> None:
     close_resources()
 
 
-def _count_children(worker: Any, forks: bool) -> int:
+def count_children(worker: Any, *, forks: bool) -> int:
+    """How many processes compute at most: `-c` and `--autoscale` win over the settings."""
     if not forks:
         return 1
     most = str(worker.options.get("autoscale") or "").partition(",")[0]
     return int(most) if most.isdigit() else int(worker.concurrency)
+
+
+def count_threads(settings: Settings, children: int) -> int:
+    """Compute threads of each: together as many as this process may use cores."""
+    return settings.threads or max(1, cpu_budget().count // children)

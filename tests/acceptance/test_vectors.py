@@ -28,10 +28,12 @@ Payloads = list[dict[str, Any]]
 def test_stored_vectors_equal_those_of_sentence_transformers(
     broker: RedisServer, qdrant: LocalQdrant, stack_env: dict[str, str], tmp_path: Path
 ) -> None:
+    # the usual collection of this session's store is another model's
+    env = stack_env | {"EMBED_MODEL": DEFAULT_MODEL, "EMBED_COLLECTION": "vectors-cut"}
     # before there is a worker: this process' settings name the fake model
     cut = submit(TEXTS, collection="vectors-cut", on_long="truncate")
     chunked = submit(TEXTS, collection="vectors-chunked", on_long="chunk")
-    with local_worker(tmp_path, stack_env | {"EMBED_MODEL": DEFAULT_MODEL}):
+    with local_worker(tmp_path, env):
         points = {job.id: settle(job) for job in (cut, chunked)}
     assert points[cut.id] == len(TEXTS) < points[chunked.id]
     folder = find_weights(Settings(model=DEFAULT_MODEL))

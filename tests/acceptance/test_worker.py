@@ -13,6 +13,7 @@ from qdrant_client import models
 from tasks import embed
 from tasks.messages import QUEUE
 from tasks.presence import workers
+from tasks.settings import DEFAULT_MODEL
 from tests.processes import Program, wait_until
 from tests.qdrant_server import LocalQdrant
 from tests.redis_server import RedisServer
@@ -153,3 +154,19 @@ def make_theirs(qdrant: LocalQdrant) -> None:
                 vectors_config=models.VectorParams(size=384, distance=models.Distance.COSINE),
                 metadata={"embedmill": {"model": "another-model", "dimension": 384}},
             )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_only_the_children_load_torch(
+    broker: RedisServer, stack_env: dict[str, str], tmp_path: Path
+) -> None:
+    """CUDA and torch's thread pools do not survive a fork."""
+
+    def has_torch(pid: int) -> bool:
+        return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+
+    env = stack_env | {"EMBED_MODEL": DEFAULT_MODEL, "EMBED_COLLECTION": "of-the-real-model"}
+    with local_worker(tmp_path, env, concurrency=1) as worker:
+        assert [has_torch(child.pid) for child in worker.children()] == [True]
+        assert not has_torch(worker.program.pid)
