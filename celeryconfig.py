@@ -9,6 +9,7 @@ import click
 from kombu import Queue
 
 from tasks.errors import SettingsError
+from tasks.gpus import list_gpus
 from tasks.messages import QUEUE
 from tasks.settings import get_settings
 
@@ -44,7 +45,8 @@ result_expires = 3600
 # Flower shows every task's life.
 worker_send_task_events = True
 
-worker_concurrency = _settings.concurrency
+# a GPU is filled by one child; None: a child a core
+worker_concurrency = _settings.concurrency or len(list_gpus(_settings)) or None
 worker_prefetch_multiplier = _settings.prefetch_multiplier
 # The default of 4 s makes Celery kill children that load a model, for ever.
 worker_proc_alive_timeout = _settings.load_timeout_s

@@ -21,6 +21,7 @@ from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.worker.state import task_ready, task_reserved
 from celery.worker.strategy import default
 
+from tasks.gpus import list_gpus
 from tasks.settings import get_settings
 from workers.batch import trace_batch
 from workers.request import EmbedRequest
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 BYTES_PER_TOKEN = 4
 """Of English text in JSON; the budget is an estimate, the planner counts."""
+CPU_HANDOVER, GPU_HANDOVER = (64, 8192), (1024, 131_072)
+"""Documents and tokens. A second's work for a CPU core; several full model calls for a GPU."""
 
 
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Any:
@@ -67,8 +70,9 @@ class Batcher:
         self._consumer = consumer
         self._pool = consumer.pool
         self._semaphore = consumer.controller.semaphore
-        self._budget_documents = settings.handover_documents
-        self._budget_bytes = settings.handover_tokens * BYTES_PER_TOKEN
+        documents, tokens = GPU_HANDOVER if list_gpus(settings) else CPU_HANDOVER
+        self._budget_documents = settings.handover_documents or documents
+        self._budget_bytes = (settings.handover_tokens or tokens) * BYTES_PER_TOKEN
         self._waiting: deque[EmbedRequest] = deque()
         self._asked = False
 
