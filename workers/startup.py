@@ -25,6 +25,7 @@ from workers import preflight
 from workers.audit import Audit
 from workers.draining import begin_draining
 from workers.heartbeat import INTERVAL_S, Heartbeat
+from workers.pool import PatientTaskPool
 from workers.process import close_resources, open_resources
 from workers.reports import Report, ReportReader, send_report
 
@@ -44,6 +45,8 @@ class Startup(bootsteps.StartStopStep):
         _quieten_httpx()
         self._settings = get_settings()
         self._forks = issubclass(worker.pool_cls, PreforkPool)
+        if self._forks:
+            worker.pool_cls = PatientTaskPool
         children = count_children(worker, forks=self._forks)
         try:
             preflight.check_pool(self._settings, forks=self._forks)
