@@ -74,6 +74,7 @@ def test_documents_wait_for_the_store(storeless: Worker, trouble: Trouble) -> No
     assert {(job.state, job.done) for job in settled} == {("done", 10)}
 
 
+@pytest.mark.slow
 def test_time_limits_do_not_count_the_wait(limited: Worker, trouble: Trouble) -> None:
     """Else a soft one fails the documents that wait, and a hard one kills their child."""
     jobs = [submit(f"limited {n}") for n in range(3)]
