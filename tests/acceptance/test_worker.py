@@ -96,6 +96,18 @@ def test_a_worker_that_stops_says_so(
     assert workers(broker.client) == []
 
 
+@pytest.mark.slow
+def test_a_worker_says_for_how_long_its_longest_batch_has_run(
+    stack_env: dict[str, str], broker: RedisServer, tmp_path: Path
+) -> None:
+    with local_worker(tmp_path, {**stack_env, "EMBED_FAKE_CALL_MS": "8000"}):
+        assert [presence.busy_s for presence in workers(broker.client)] == [0]
+        result = embed.delay("a slow one")
+        wait_until(lambda: workers(broker.client)[0].busy_s > 0, "it is said")
+        result.get(timeout=TIMEOUT_S)
+        wait_until(lambda: workers(broker.client)[0].busy_s == 0, "it is over")
+
+
 @pytest.mark.parametrize("pool", ["solo", "threads"])
 def test_pools_without_children_work_too(
     stack_env: dict[str, str], broker: RedisServer, tmp_path: Path, pool: str
