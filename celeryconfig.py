@@ -57,10 +57,12 @@ worker_redirect_stdouts = False
 
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None  # keep trying: the queue is on disk and comes back
+# what dead workers held is looked for this often (every 10 s; Celery's default is every 100 s), and
+# their leases end so much earlier that it runs again within the setting
+_sweep_s = _settings.visibility_timeout_s / 6
 broker_transport_options = {
-    "visibility_timeout": _settings.visibility_timeout_s,
-    # sweep for what dead workers held every 10 s instead of every 100 s
-    "unacked_restore_interval": 10,
+    "visibility_timeout": _settings.visibility_timeout_s - _sweep_s,
+    "unacked_restore_interval": _sweep_s,
     "unacked_restore_throttle": 1,
     # one list a queue: what `LLEN embed` counts is what waits
     "priority_steps": [0],
