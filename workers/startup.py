@@ -23,6 +23,7 @@ from tasks.gpus import list_gpus
 from tasks.settings import Settings, get_settings, share_threads, show_gpu
 from workers import preflight
 from workers.audit import Audit
+from workers.departure import leave_when_redis_is_silent
 from workers.draining import begin_draining
 from workers.heartbeat import INTERVAL_S, Heartbeat
 from workers.pool import PatientTaskPool
@@ -138,6 +139,7 @@ def install(app: Celery) -> None:
 
 def _drain(**_: Any) -> None:
     begin_draining()
+    leave_when_redis_is_silent(get_settings())
 
 
 def _end_soon() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-USUAL_MS, STALL_MS, STALL_EVERY = 10, 1500, 200
+USUAL_MS, STALL_MS, STALL_EVERY = 5, 1000, 400
 """Each call takes as long as on a disk that turns; one in so many as on one that is overloaded."""
 
 SOURCE = f"""

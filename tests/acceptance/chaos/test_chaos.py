@@ -67,7 +67,7 @@ def weather(
     with Senders(stack.web.url, parcels, Random(seed), clients=CLIENTS, revised=revised) as senders:
         storm.rage(strikes, timeout_s=timeout_s)
         ended = time.monotonic()
-        wait_until(lambda: storm.watch() and senders.done(), "all is accepted", timeout_s=60)
+        wait_until(lambda: storm.watch() and senders.done(), "all is accepted", timeout_s=300)
         calm(stack, storm)
     books = Books(stack, senders.post.receipts)
     report(storm, senders, books, time.monotonic() - started, time.monotonic() - ended)
