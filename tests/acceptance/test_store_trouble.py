@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -29,6 +30,7 @@ class Trouble:
             "EMBED_MODEL": "fake",
         }
 
+    @contextmanager
     def worker_without_store(self, *options: str) -> Iterator[Worker]:
         with local_qdrant(self.folder / "store", self.port) as store:
             with local_worker(self.folder, self.env, options=options) as worker:
@@ -44,12 +46,14 @@ def trouble(tmp_path: Path, broker: RedisServer) -> Trouble:
 
 @pytest.fixture
 def storeless(trouble: Trouble) -> Iterator[Worker]:
-    yield from trouble.worker_without_store()
+    with trouble.worker_without_store() as worker:
+        yield worker
 
 
 @pytest.fixture(params=[("--soft-time-limit", "1"), ("--time-limit", "1")], ids="_".join)
 def limited(trouble: Trouble, request: pytest.FixtureRequest) -> Iterator[Worker]:
-    yield from trouble.worker_without_store(*request.param)
+    with trouble.worker_without_store(*request.param) as worker:
+        yield worker
 
 
 def waits(worker: Worker) -> bool:
@@ -72,6 +76,21 @@ def test_documents_wait_for_the_store(storeless: Worker, trouble: Trouble) -> No
     with local_qdrant(trouble.folder / "store", trouble.port):
         settled = [job.wait(TIMEOUT_S) for job in jobs]
     assert {(job.state, job.done) for job in settled} == {("done", 10)}
+
+
+@pytest.mark.slow
+def test_an_outage_longer_than_the_patience_of_workers_fails_nothing(trouble: Trouble) -> None:
+    """Ten minutes against five, on a clock that goes 150 times as fast."""
+    trouble.env["EMBED_STORE_WAIT_S"] = "2"
+    with trouble.worker_without_store() as worker:
+        jobs = [submit([f"{n}-{m}" for m in range(10)]) for n in range(20)]
+        wait_until(lambda: waits(worker), "a child waits")
+        before, began = cpu_s(worker), time.monotonic()
+        wait_until(lambda: time.monotonic() - began > WAIT_S, "that is over")
+        assert cpu_s(worker) - before < WAIT_S / 4
+        assert "goes back to the queue" in worker.program.output()
+        with local_qdrant(trouble.folder / "store", trouble.port):
+            assert {(job.wait(TIMEOUT_S).done, job.progress().failed) for job in jobs} == {(10, 0)}
 
 
 @pytest.mark.slow
