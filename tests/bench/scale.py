@@ -1,0 +1,66 @@
+"""How much is measured: the full run, and the quick one that ends in about three minutes."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Texts and rounds of each part. Beside sides that are slow, ours gets fewer texts as well."""
+
+    name: str
+    raw_texts: int
+    raw_rounds: int
+    slow_texts: int
+    slow_rounds: int
+    stock_texts: int
+    stock_rounds: int
+    singles: int
+    accept_s: float
+    accept_rounds: int
+    backlog: int
+    small_backlogs: int
+    pss_children: tuple[int, ...]
+    profile_texts: int
+    extra_texts: int
+    extra_rounds: int
+    extras: bool
+
+
+FULL = Scale(
+    name="full",
+    raw_texts=10_000,  # all there are
+    raw_rounds=5,
+    slow_texts=600,
+    slow_rounds=3,
+    stock_texts=200,
+    stock_rounds=3,
+    singles=500,
+    accept_s=3.0,
+    accept_rounds=7,
+    backlog=200_000,
+    small_backlogs=15,
+    pss_children=(1, 2, 3),
+    profile_texts=10_000,
+    extra_texts=600,
+    extra_rounds=3,
+    extras=True,
+)
+QUICK = Scale(
+    name="quick",
+    raw_texts=500,
+    raw_rounds=2,
+    slow_texts=150,
+    slow_rounds=1,
+    stock_texts=60,
+    stock_rounds=1,
+    singles=60,
+    accept_s=1.0,
+    accept_rounds=3,
+    backlog=10_000,
+    small_backlogs=5,
+    pss_children=(1, 2),
+    profile_texts=10_000,
+    extra_texts=150,
+    extra_rounds=1,
+    extras=False,
+)
