@@ -24,6 +24,8 @@ class Scale:
     extra_texts: int
     extra_rounds: int
     extras: bool
+    limit_s: float
+    """Of a comparison's rounds; for machines that are slower or busy."""
 
 
 FULL = Scale(
@@ -44,14 +46,15 @@ FULL = Scale(
     extra_texts=600,
     extra_rounds=3,
     extras=True,
+    limit_s=240.0,
 )
 QUICK = Scale(
     name="quick",
-    raw_texts=500,
+    raw_texts=400,
     raw_rounds=2,
-    slow_texts=150,
+    slow_texts=128,
     slow_rounds=1,
-    stock_texts=60,
+    stock_texts=48,
     stock_rounds=1,
     singles=60,
     accept_s=1.0,
@@ -59,8 +62,9 @@ QUICK = Scale(
     backlog=10_000,
     small_backlogs=5,
     pss_children=(1, 2),
-    profile_texts=10_000,
+    profile_texts=400,
     extra_texts=150,
     extra_rounds=1,
     extras=False,
+    limit_s=20.0,
 )

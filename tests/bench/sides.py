@@ -29,6 +29,7 @@ from tests.worker import Worker, local_worker
 from workers.weights import find_weights
 
 WARM_TIMEOUT_S = 300.0
+IDLE_TIMEOUT_S = 300.0
 CONNECTIONS = 4
 QUIET = ("--no-access-log",)
 """As `embedmill up` starts the web; all baselines' too."""
@@ -131,7 +132,9 @@ def asyncio_queue(folder: Path, workers: int, dimension: int) -> Iterator[Side]:
         env = _baseline_env(own, qdrant.url) | ONE_THREAD
         app = "tests.bench.baselines.asyncio_queue:app"
         web = ends.enter_context(local_web(own, env, workers=workers, app=app, options=QUIET))
-        web.program.wait_until(lambda: _ready(own) == workers, "all are warm", timeout_s=300)
+        web.program.wait_until(
+            lambda: _ready(own) == workers, "all are warm", timeout_s=WARM_TIMEOUT_S
+        )
         store = Store(qdrant.url)
         ends.callback(store.close)
         yield Side(
@@ -194,7 +197,7 @@ def wait_until_idle(product: Product) -> None:
         queue = read_queue(product.redis.client, product.settings)
         return not queue.outstanding + queue.waiting + queue.reserved
 
-    wait_until(idle, "the queue is empty")
+    wait_until(idle, "the queue is empty", timeout_s=IDLE_TIMEOUT_S)
 
 
 def _own_folder(folder: Path) -> Path:

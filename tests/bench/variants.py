@@ -1,6 +1,7 @@
 """The same comparison under other conditions: children, lengths, request sizes, another server."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from tests.bench.baselines.infinity import infinity
 from tests.bench.bench import Bench
@@ -63,9 +64,17 @@ def _against(
     texts: Sequence[str],
     bench: Bench,
     request_texts: int = REQUEST_TEXTS,
-) -> dict[str, float]:
-    runs = take_turns([check, ours], texts, bench.scale.extra_rounds, check, request_texts)
-    return compare(runs, ours.name, check.name).as_details()
+) -> dict[str, Any]:
+    scale = bench.scale
+    runs = take_turns(
+        [check, ours],
+        texts,
+        scale.extra_rounds,
+        check,
+        limit_s=scale.limit_s,
+        request_texts=request_texts,
+    )
+    return compare(runs, ours.name, check.name)
 
 
 def _infinity(bench: Bench) -> None:
@@ -84,5 +93,6 @@ def _infinity(bench: Bench) -> None:
         theirs: list[float] = []
         for _ in range(bench.scale.extra_rounds):
             theirs.append(len(texts) / other.encode(texts))
-            ours += [run.rate for run in take_turns([stack.side], texts, 1, check)["ours"]]
+            runs = take_turns([stack.side], texts, 1, check, limit_s=bench.scale.limit_s)
+            ours += [run.rate for run in runs[stack.side.name]]
     bench.results.details["infinity"] = pair(ours, theirs).as_details()

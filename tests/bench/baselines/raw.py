@@ -33,11 +33,12 @@ Order = tuple[Literal["together", "each"], Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One process' part: when it began and ended, by the system's monotonic clock; seconds of each
-    text where each was encoded by itself."""
+    """One process' part: when it began and ended, by the system's monotonic clock; its CPU time;
+    seconds of each text where each was encoded by itself."""
 
     began_s: float
     ended_s: float
+    cpu_s: float
     vectors: Floats
     each_s: list[float]
 
@@ -54,7 +55,7 @@ def _serve(link: "Connection[object, object]") -> None:
         except EOFError:
             return
         each_s: list[float] = []
-        began_s = time.monotonic()
+        began_s, began_cpu_s = time.monotonic(), time.process_time()
         if kind == "together":
             vectors = model.encode(list(texts), show_progress_bar=False)
         else:
@@ -64,7 +65,8 @@ def _serve(link: "Connection[object, object]") -> None:
                 rows.append(model.encode(text, show_progress_bar=False))
                 each_s.append(time.monotonic() - text_began_s)
             vectors = np.stack(rows)
-        link.send(Share(began_s, time.monotonic(), vectors, each_s))
+        used_s = time.process_time() - began_cpu_s
+        link.send(Share(began_s, time.monotonic(), used_s, vectors, each_s))
 
 
 def _order(received: object) -> Order:
@@ -73,19 +75,28 @@ def _order(received: object) -> Order:
 
 
 @dataclass(frozen=True, slots=True)
+class Encoded:
+    """From the first start to the last end, CPU time of all, and vectors in the texts' order."""
+
+    wall_s: float
+    cpu_s: float
+    vectors: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class Raw:
     """Processes with the model, as many as links."""
 
     links: "list[Connection[object, object]]"
 
-    def encode(self, texts: Sequence[str]) -> tuple[float, Floats]:
-        """Seconds from the first start to the last end, and the vectors in the texts' order."""
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Each process takes every n-th text."""
         shares = self._run("together", [texts[at :: len(self.links)] for at in self._numbers])
         vectors = np.empty((len(texts), shares[0].vectors.shape[1]), dtype=np.float32)
         for at, share in enumerate(shares):
             vectors[at :: len(self.links)] = share.vectors
-        began_s = min(share.began_s for share in shares)
-        return max(share.ended_s for share in shares) - began_s, vectors
+        wall_s = max(share.ended_s for share in shares) - min(share.began_s for share in shares)
+        return Encoded(wall_s, sum(share.cpu_s for share in shares), vectors)
 
     def time_each(self, texts: Sequence[str]) -> list[float]:
         """Seconds of each text by itself, in the first process, the others idle."""
