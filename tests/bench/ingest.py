@@ -27,7 +27,7 @@ from workers.weights import find_weights
 logger = logging.getLogger(__name__)
 
 DIMENSION = 384
-WARM_UP_TEXTS = 64
+WARM_UP_TEXTS = 32
 CHECKED_TEXTS = 64
 INT8_LEAST_COSINE = 0.99
 INT8_LEAST_OVERLAP = 0.88
@@ -104,7 +104,7 @@ def compare(runs: Runs, ours: str, theirs: str) -> dict[str, Any]:
 
 
 def warm_up(sides: Sequence[Side]) -> None:
-    """A request's worth through each, twice: every process has then done each thing once."""
+    """Small requests through each, twice: every process has then done each thing once."""
     for side in sides:
         for _ in range(2):
             side.ingest(Work(f"warm{next(_numbers)}", sample(WARM_UP_TEXTS), WARM_UP_TEXTS // 8))

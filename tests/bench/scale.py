@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Texts and rounds of each part. Beside sides that are slow, ours gets fewer texts as well."""
+    """Texts and rounds of each part. Beside sides that are slow, ours gets fewer texts as well;
+    whole requests for each of two children, or one of them would have nothing to do."""
 
     name: str
     raw_texts: int
@@ -32,9 +33,9 @@ FULL = Scale(
     name="full",
     raw_texts=10_000,  # all there are
     raw_rounds=5,
-    slow_texts=600,
+    slow_texts=640,
     slow_rounds=3,
-    stock_texts=200,
+    stock_texts=256,
     stock_rounds=3,
     singles=500,
     accept_s=3.0,
@@ -43,7 +44,7 @@ FULL = Scale(
     small_backlogs=15,
     pss_children=(1, 2, 3),
     profile_texts=10_000,
-    extra_texts=600,
+    extra_texts=640,
     extra_rounds=3,
     extras=True,
     limit_s=240.0,
@@ -54,7 +55,7 @@ QUICK = Scale(
     raw_rounds=2,
     slow_texts=128,
     slow_rounds=1,
-    stock_texts=48,
+    stock_texts=128,
     stock_rounds=1,
     singles=60,
     accept_s=1.0,
@@ -63,7 +64,7 @@ QUICK = Scale(
     small_backlogs=5,
     pss_children=(1, 2),
     profile_texts=400,
-    extra_texts=150,
+    extra_texts=128,
     extra_rounds=1,
     extras=False,
     limit_s=20.0,

@@ -14,6 +14,7 @@ from tests.bench.workload import REQUEST_TEXTS, sample, texts_of_length
 CHILDREN = (1, 2, 4)
 LENGTHS = {"short": 10, "long": 250}
 """In tokens."""
+LONG_TEXTS = 4 * REQUEST_TEXTS
 REQUEST_SIZES = (1, 64, 1000)
 
 
@@ -44,7 +45,7 @@ def _on_one_stack(bench: Bench) -> None:
 def _text_lengths(bench: Bench, check: Reference, ours: Side) -> None:
     found = {}
     for name, tokens in LENGTHS.items():
-        count = bench.scale.extra_texts if name == "short" else bench.scale.extra_texts // 4
+        count = bench.scale.extra_texts if name == "short" else LONG_TEXTS
         texts = texts_of_length(tokens, count)
         found[name] = {"tokens": tokens, "texts": count, **_against(check, ours, texts, bench)}
     bench.results.details["text_lengths"] = found
