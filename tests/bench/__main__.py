@@ -57,7 +57,9 @@ def _draw(results: Results, path: Path) -> None:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer texts and rounds: 3 minutes")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer texts and rounds, a shorter backlog"
+    )
     parser.add_argument(
         "--only",
         type=_keys,

@@ -36,7 +36,7 @@ MEASURES = (
     Measure("single_overhead_ms_p99", "one text, idle: overhead, p99 (ms)", 40.0, "lower"),
     Measure("accept_over_bare_fastapi", "accepted requests/s over bare FastAPI", 0.5),
     Measure("padding_share", "padding among tokens computed", 0.05, "lower"),
-    Measure("drain_rate_200k_over_1k", "drain rate, 200,000 waiting over 1,000", 0.9),
+    Measure("drain_rate_200k_over_1k", "drain rate, long queue over 1,000", 0.9),
     Measure("pss_mb_per_extra_child", "memory of one more child (PSS, MB)", None, "lower"),
 )
 KEYS = tuple(measure.key for measure in MEASURES)
