@@ -11,7 +11,7 @@ from tests.bench.figures import Floats, cosines
 from tests.bench.results import BenchError
 
 POLL_S = (0.02, 0.5)
-"""Least and most. A count costs the server some CPU, so it is asked seldom until the end is near."""
+"""Least and most: a count costs the server CPU, so it is asked seldom until the end is near."""
 STALL_S = 120.0
 LEAST_COSINE = 0.999
 SCROLL_POINTS = 500
