@@ -10,6 +10,7 @@
     ├── QueueFull               accepted and unsettled work has reached its limit; come back later
     ├── BrokerDown              Redis does not answer
     ├── JobNotFound             no such job, or its record has expired
+    ├── LetterNotFound          no such dead letter: it was replayed, purged, or made room
     ├── DocumentsFailed         every document of a task failed
     ├── ModelMismatch           the collection was made by another model
     ├── ModelError              the model cannot be loaded, or made something that is not a vector
@@ -96,6 +97,10 @@ class BrokerDown(EmbedError):
 
 class JobNotFound(EmbedError):
     default_code = "job_not_found"
+
+
+class LetterNotFound(EmbedError):
+    default_code = "letter_not_found"
 
 
 class DocumentsFailed(EmbedError):

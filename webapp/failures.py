@@ -25,6 +25,7 @@ STATUSES: dict[type[errors.EmbedError], HTTPStatus] = {
     errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
     errors.BrokerDown: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.JobNotFound: HTTPStatus.NOT_FOUND,
+    errors.LetterNotFound: HTTPStatus.NOT_FOUND,
     errors.ModelMismatch: HTTPStatus.CONFLICT,
 }
 
@@ -79,13 +80,14 @@ async def _ours(_: Request, error: Exception) -> ProblemResponse:
     return ProblemResponse(
         status,
         error.code,
-        _public_detail(error),
+        public_detail(error),
         index=getattr(error, "index", None),
         headers=_headers(error),
     )
 
 
-def _public_detail(error: errors.EmbedError) -> str:
+def public_detail(error: errors.EmbedError) -> str:
+    """What clients may know: no address of a server behind us."""
     if isinstance(error, errors.BrokerDown):
         return "the queue cannot be reached: nothing was accepted, try again"
     return error.detail

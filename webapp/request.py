@@ -32,13 +32,14 @@ class Order:
 
 async def read_order(request: Request, settings: Settings) -> Order:
     """Read, check and pack a request. Raises RequestError."""
-    body = await _read_body(request, settings.max_request_bytes)
+    body = await read_body(request, settings.max_request_bytes)
     if len(body) <= INLINE_BYTES:
         return _order(body, settings)
     return await run_in_threadpool(_order, body, settings)
 
 
-async def _read_body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int) -> bytes:
+    """Raises RequestTooLarge as soon as it is longer than `limit` bytes."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)

@@ -61,13 +61,12 @@ class Delivery:
     def job_id(self) -> str:
         return self.place["job"]
 
-    def placed(self, sequence: int, indices: Sequence[int] | None = None) -> list[PlacedDocument]:
-        """The documents with these indices in the job, all by default."""
+    def placed(self, claim: Claim) -> list[PlacedDocument]:
+        """The documents that are left to do."""
         start = self.place["start"]
-        chosen = range(start, start + len(self.documents)) if indices is None else indices
         return [
-            PlacedDocument(index, sequence + index, self.documents[index - start])
-            for index in chosen
+            PlacedDocument(index, claim.number(index), self.documents[index - start])
+            for index in claim.indices
         ]
 
 
@@ -145,7 +144,9 @@ def _execute(deliveries: Sequence[Delivery]) -> list[Summary | Exception]:
 def execute_eagerly(delivery: Delivery) -> Summary:
     """Without a queue, and so without a ledger: for eager tasks and direct calls."""
     # acceptance numbers are microseconds: this one is later than what is in the store
-    documents = delivery.placed(time.time_ns() // 1000)
+    start = delivery.place["start"]
+    indices = tuple(range(start, start + len(delivery.documents)))
+    documents = delivery.placed(Claim(False, time.time_ns() // 1000, indices))
     summary = summarize(delivery.job_id, _embed(documents, delivery.options))
     if summary["failed"] and not summary["done"]:
         raise all_failed(summary)
@@ -161,8 +162,7 @@ def _claim(delivery: Delivery) -> "_Work | Exception":
         return _reject(delivery, error)
     if claim.expired:
         logger.warning("job %s has expired: its message is done without work", delivery.job_id)
-    documents = delivery.placed(claim.sequence, claim.indices)
-    return _Work(delivery, documents, claim)
+    return _Work(delivery, delivery.placed(claim), claim)
 
 
 def _adopt(delivery: Delivery) -> None:

@@ -6,6 +6,7 @@ from random import Random
 import pytest
 
 from tasks.letters import read_letters
+from tasks.settings import get_settings
 from tests.acceptance.chaos.books import Books
 from tests.acceptance.chaos.parcels import LIST, Parcel, Sheet, pack_parcels
 from tests.acceptance.chaos.senders import Senders
@@ -30,7 +31,7 @@ def test_one_document_in_a_thousand_kills_its_process(tmp_path: Path) -> None:
         failed = [entry.id for entry in endings if entry.ending == "failed"]
         assert failed == ["poison"]
         assert sum(entry.ending == "done" for entry in endings) == DOCUMENTS - 1
-        (letter,) = read_letters(stack.redis.client)
+        (letter,) = read_letters(stack.redis.client, get_settings())
         assert FakeEncoder.POISON in letter.text
         assert letter.attempts == stack.settings.poison_losses
         # one child more: nobody is a suspect before the first loss
