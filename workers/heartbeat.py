@@ -13,7 +13,13 @@ from celery.worker import state
 
 from tasks.broker import connect
 from tasks.messages import ModelCard
-from tasks.presence import WorkerPresence, announce, record_collection, retire
+from tasks.presence import (
+    WorkerPresence,
+    announce,
+    forget_collections,
+    record_collection,
+    retire,
+)
 from tasks.settings import Settings
 from workers.preflight import Collections
 from workers.reports import Report
@@ -58,6 +64,7 @@ class Heartbeat:
     def record(self, collections: Collections) -> None:
         """Tell which model made which collection, as far as collections know."""
         try:
+            forget_collections(self._client, collections.made_by)
             for name, made_by in collections.made_by.items():
                 if made_by.model is not None:
                     record_collection(self._client, name, made_by.model, made_by.dimension)

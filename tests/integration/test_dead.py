@@ -306,3 +306,20 @@ def test_a_letter_of_before_numbers_were_kept_loses_to_any_other(
     (entry,) = read_roster(morgue.client, job["job_id"], morgue.settings).entries
     assert entry.sequence == 0
     assert morgue.letters() == []
+
+
+def test_a_full_redis_replays_nothing_and_can_be_purged(
+    client: httpx.Client, morgue: Morgue
+) -> None:
+    morgue.fail("a", "b", "c")
+    ids = [letter.id for letter in morgue.letters()]
+    morgue.client.config_set("maxmemory", 1)
+    try:
+        refused = client.post("/dead/replay", json={"all": True})
+        assert (refused.status_code, refused.json()["code"]) == (503, "broker_down")
+        assert client.delete(f"/dead/{ids[1]}").json() == {"purged": 1}
+        assert [letter.id for letter in morgue.letters()] == [ids[0], ids[2]]
+        assert client.delete("/dead").json() == {"purged": 2}
+    finally:
+        morgue.client.config_set("maxmemory", 0)
+    assert morgue.letters() == []

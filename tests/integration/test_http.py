@@ -332,6 +332,9 @@ def test_without_redis_every_answer_comes_soon(tmp_path: Path) -> None:
                 assert_refused(post(client, {"text": "a"}), 503, "broker_down")
                 assert_refused(client.get("/queue"), 503, "broker_down")
                 assert_refused(client.get("/jobs/x"), 503, "broker_down")
+                assert_refused(client.get("/dead"), 503, "broker_down")
+                replay = client.post("/dead/replay", json={"all": True})
+                assert_refused(replay, 503, "broker_down")
                 assert client.get("/livez").status_code == 200
                 assert client.get("/readyz?scope=accept").status_code == 503
                 own.restart()

@@ -7,11 +7,13 @@ import pytest
 from qdrant_client import models
 
 from tasks.errors import ModelMismatch, SettingsError, StoreDown
+from tasks.presence import COLLECTIONS, record_collection
 from tasks.settings import Settings
 from tests.processes import free_port
 from tests.qdrant_server import LocalQdrant, local_qdrant
 from tests.redis_server import RedisServer, local_redis
 from tests.web_server import local_web
+from workers.heartbeat import Heartbeat
 from workers.preflight import Collections, check_pool, check_redis, check_store
 from workers.provenance import Provenance
 
@@ -40,6 +42,17 @@ def test_it_finds_who_made_which_collection(server: LocalQdrant) -> None:
             "unmarked": Provenance(None, 384),
         }
     )
+
+
+def test_a_collection_that_was_deleted_is_open_to_any_model_again(
+    server: LocalQdrant, broker: RedisServer
+) -> None:
+    own = settings(server, broker_url=broker.url)
+    record_collection(broker.client, "deleted", "another", 384)
+    heartbeat = Heartbeat(own, "worker@here", 1)
+    heartbeat.record(check_store(own))
+    heartbeat.retire()
+    assert set(broker.client.hkeys(COLLECTIONS)) == {b"theirs", b"ours"}
 
 
 @pytest.mark.parametrize("collection", ["ours", "unmarked", "absent"])
