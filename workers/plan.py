@@ -62,7 +62,8 @@ def _cheapest_starts(ascending: Sequence[int], budget_tokens: int) -> list[int]:
     least = [0.0]
     starts = [0]
     for stop, longest in enumerate(ascending, 1):
-        first = stop - max(1, min(stop, budget_tokens // max(longest, 1)))
+        most = budget_tokens // longest if longest else stop
+        first = stop - max(1, min(stop, most))
         best = min(
             range(first, stop),
             key=lambda start: least[start] + cost(longest, stop - start, budget_tokens),
