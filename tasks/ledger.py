@@ -121,7 +121,8 @@ class Claim:
     `expired` when the job's record is gone. A document's acceptance number is `sequence` + index,
     or has its place in `numbers`: replayed documents keep theirs.
     `suspect` when an earlier claim of this message ended without a word: its process was lost.
-    `done` and `failed` count those of its documents that have ended already.
+    `done` and `failed` count those of its documents that have ended already. `waited_s`: since the
+    job was accepted.
     """
 
     expired: bool
@@ -131,6 +132,7 @@ class Claim:
     done: int = 0
     failed: int = 0
     numbers: tuple[int, ...] = ()
+    waited_s: float = field(default=0.0, compare=False)
 
     def number(self, index: int) -> int:
         """A document's acceptance number."""
@@ -179,13 +181,14 @@ class Ledger:
     def claim(self, place: Coordinates) -> Call[Claim]:
         """Which documents of a message still want doing; marks them as started."""
         job = job_key(place["job"])
-        keys = [job, f"{job}:open", f"{job}:endings"]
+        keys = [job, f"{job}:open", f"{job}:endings", TOTALS]
         return self._call(CLAIM, keys, [place["start"], place["count"]], _claim)
 
     def release(self, place: Coordinates) -> Call[int]:
         """A claimed message goes back without blame: its next claim does not suspect it."""
         job = job_key(place["job"])
-        return self._call(RELEASE, [job, f"{job}:open"], [place["start"], place["count"]], int)
+        keys = [job, f"{job}:open", TOTALS]
+        return self._call(RELEASE, keys, [place["start"], place["count"]], int)
 
     def mark(self, job_id: str, index: int) -> Call[int]:
         """Count a try of a document that runs alone, before it begins.
@@ -323,6 +326,7 @@ def _claim(reply: Any) -> Claim:
         failed=int(reply[4]),
         indices=tuple(map(int, reply[5])),
         numbers=tuple(orjson.loads(reply[6])) if reply[6] else (),
+        waited_s=max(float(reply[7]), 0.0),
     )
 
 

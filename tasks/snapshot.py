@@ -18,6 +18,9 @@ from tasks.settings import Settings
 UNACKED = "unacked"
 """kombu's hash of messages that a worker holds."""
 COUNTERS = ("accepted", "done", "failed", "cancelled", "refused", "points", "truncated")
+EVENTS = ("refusals", "redelivered", "returned", "dead_letters")
+"""Further totals: requests refused, messages whose work began again after their process was lost,
+messages given back because store or ledger were away, dead letters ever written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,7 @@ def _queue(reply: Sequence[Any], settings: Settings) -> QueueSnapshot:
         idle_s=round(max(now - max(at, oldest_at), 0.0), 3),
         drain_rate_per_s=round(drain_rate(rate, at, since, now), 3),
         workers=read_workers(workers, now),
-        totals={name: seen.get(name, 0) for name in COUNTERS},
+        totals={name: seen.get(name, 0) for name in (*COUNTERS, *EVENTS)},
     )
 
 

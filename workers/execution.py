@@ -40,6 +40,8 @@ from workers.pipeline import fail
 from workers.process import embed_documents
 from workers.soft_limit import OutOfTime, soft_limit_passes
 from workers.waiting import begin_work
+from workers.publishing import publish
+from workers.timings import Timings
 
 logger = logging.getLogger(__name__)
 
@@ -118,26 +120,31 @@ def execute(deliveries: Sequence[Delivery]) -> list[Summary | Exception]:
     before this returns in every other case.
     """
     begin_work()
+    timings = Timings()
     try:
-        with soft_limit_passes():
-            return _execute(deliveries)
+        with timings.stage("pass"), soft_limit_passes():
+            return _execute(deliveries, timings)
     except EncoderBroken as error:
         logger.critical("this process ends, its model is broken: %s", error)
         raise SystemExit(1) from error
     except OutOfTime as error:
         # what is settled stays so; the rest comes back as if its process were lost, and runs alone
         return [_reject(delivery, error) for delivery in deliveries]
+    finally:
+        publish(timings)
 
 
-def _execute(deliveries: Sequence[Delivery]) -> list[Summary | Exception]:
-    claimed = [_claim(delivery) for delivery in deliveries]
-    ordinary = [w for w in claimed if isinstance(w, _Work) and not w.claim.suspect]
-    outcomes = dict(_together(ordinary))
-    results = {id(work): _settle(work, outcomes[id(work)]) for work in ordinary}
+def _execute(deliveries: Sequence[Delivery], timings: Timings) -> list[Summary | Exception]:
+    with timings.stage("claim"):
+        claimed = [_claim(delivery) for delivery in deliveries]
+    works = [work for work in claimed if isinstance(work, _Work)]
+    timings.queue_waits_s += [work.claim.waited_s for work in works if work.documents]
+    ordinary = [work for work in works if not work.claim.suspect]
+    outcomes = dict(_together(ordinary, timings))
+    with timings.stage("settle"):
+        results = {id(work): _settle(work, outcomes[id(work)]) for work in ordinary}
     # after the others are settled: a suspect may take the process with it
-    for work in claimed:
-        if isinstance(work, _Work) and work.claim.suspect:
-            results[id(work)] = _alone(work)
+    results |= {id(work): _alone(work, timings) for work in works if work.claim.suspect}
     return [results[id(work)] if isinstance(work, _Work) else work for work in claimed]
 
 
@@ -147,7 +154,7 @@ def execute_eagerly(delivery: Delivery) -> Summary:
     start = delivery.place["start"]
     indices = tuple(range(start, start + len(delivery.documents)))
     documents = delivery.placed(Claim(False, time.time_ns() // 1000, indices))
-    summary = summarize(delivery.job_id, _embed(documents, delivery.options))
+    summary = summarize(delivery.job_id, _embed(documents, delivery.options, Timings()))
     if summary["failed"] and not summary["done"]:
         raise all_failed(summary)
     return summary
@@ -180,7 +187,9 @@ def _adopt(delivery: Delivery) -> None:
     _reach_ledger(ledger().accept(adopted, mode="forced"))
 
 
-def _together(works: Sequence[_Work]) -> list[tuple[int, "list[Outcome] | Exception"]]:
+def _together(
+    works: Sequence[_Work], timings: Timings
+) -> list[tuple[int, "list[Outcome] | Exception"]]:
     """The outcomes of each work, by its identity; one pass for all of the same options."""
     found: list[tuple[int, list[Outcome] | Exception]] = []
     ordered = sorted(works, key=lambda work: _options_key(work.delivery.options))
@@ -188,7 +197,7 @@ def _together(works: Sequence[_Work]) -> list[tuple[int, "list[Outcome] | Except
         members = list(group)
         documents = [placed for work in members for placed in work.documents]
         try:
-            outcomes = iter(_embed(documents, members[0].delivery.options))
+            outcomes = iter(_embed(documents, members[0].delivery.options, timings))
         except StoreDown as error:
             found += [(id(work), _give_back(work, error)) for work in members]
         else:
@@ -196,7 +205,7 @@ def _together(works: Sequence[_Work]) -> list[tuple[int, "list[Outcome] | Except
     return found
 
 
-def _alone(work: _Work) -> Summary | Exception:
+def _alone(work: _Work, timings: Timings) -> Summary | Exception:
     """One document after the other, each marked before and settled after it is embedded."""
     limit = get_settings().poison_losses
     job_id = work.delivery.job_id
@@ -207,8 +216,9 @@ def _alone(work: _Work) -> Summary | Exception:
             if losses >= limit:
                 outcome = _poison(placed, losses)
             else:
-                outcome = _embed_alone(placed, work.delivery.options)
-            _reach_ledger(_settlement(work, [placed], [outcome]))
+                outcome = _embed_alone(placed, work.delivery.options, timings)
+            with timings.stage("settle"):
+                _reach_ledger(_settlement(work, [placed], [outcome]))
             outcomes.append(outcome)
     except StoreDown as error:
         with suppress(BrokerDown):  # one loss too many is counted then, and no document lost
@@ -219,9 +229,9 @@ def _alone(work: _Work) -> Summary | Exception:
     return _conclude(work, outcomes)
 
 
-def _embed_alone(placed: PlacedDocument, options: Options) -> Outcome:
+def _embed_alone(placed: PlacedDocument, options: Options, timings: Timings) -> Outcome:
     try:
-        (outcome,) = _embed([placed], options)
+        (outcome,) = _embed([placed], options, timings)
     except OutOfTime as error:
         return fail(placed, error)
     return outcome
@@ -292,11 +302,11 @@ def _reject(delivery: Delivery, error: Exception) -> Reject:
     return Reject(str(error), requeue=True)
 
 
-def _embed(documents: list[PlacedDocument], options: Options) -> list[Outcome]:
+def _embed(documents: list[PlacedDocument], options: Options, timings: Timings) -> list[Outcome]:
     if not documents:
         return []
     try:
-        return embed_documents(documents, options)
+        return embed_documents(documents, options, timings)
     except (StoreDown, EncoderBroken, OutOfTime):
         raise
     # Whatever a bug raises, the documents must be settled, or they would be outstanding for ever.

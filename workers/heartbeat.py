@@ -21,6 +21,7 @@ from tasks.presence import (
     retire,
 )
 from tasks.settings import Settings
+from tasks.statistics import forget
 from workers.preflight import Collections
 from workers.reports import Report
 
@@ -48,12 +49,14 @@ class Heartbeat:
         self.beat()
 
     def beat(self) -> None:
-        self._warm = {pid for pid in self._warm if _is_alive(pid)}
+        gone = {pid for pid in self._warm if not _is_alive(pid)}
+        self._warm -= gone
         presence = WorkerPresence(
             self._name, os.getpid(), self._concurrency, len(self._warm), self._card, _busy_s()
         )
         try:
             announce(self._client, presence, ttl_s=TTL_S)
+            forget(self._client, self._name, gone)
         except (redis.exceptions.RedisError, OSError) as error:
             if not self._silent:
                 logger.warning("cannot announce this worker: %s", error)

@@ -22,6 +22,7 @@ from tasks.messages import ModelCard, OnLong, Options, Outcome, PlacedDocument, 
 from workers.encoder import Encoder, TokenizedText, encode_texts
 from workers.isolation import together_or_alone
 from workers.plan import Size, plan, plan_upserts
+from workers.timings import Timings
 from workers.upserts import MAX_POINTS, Point, Upserts, VectorStore
 
 PROBE = "A short sentence that every model can read."
@@ -45,19 +46,23 @@ def run(
     encoder: Encoder,
     store: VectorStore,
     budget_tokens: int,
+    *,
+    timings: Timings,
 ) -> list[Outcome]:
     """One outcome a document, in the documents' order.
 
     Of documents with the same id the one with the highest sequence is stored. An older one counts
-    as done with it, and is embedded itself only if the newer one fails. Raises StoreDown and
-    EncoderBroken, for which no document is to blame: the caller gives them all back.
+    as done with it, and is embedded itself only if the newer one fails. What it costs is added to
+    `timings`. Raises StoreDown and EncoderBroken, for which no document is to blame: the caller
+    gives them all back.
     """
     outcomes: dict[int, Outcome] = {}
     stored: set[str] = set()
     waiting = list(range(len(documents)))
     while waiting:
         batch = _newest(documents, waiting)
-        settled = _embed([documents[at] for at in batch], options, encoder, store, budget_tokens)
+        chosen = [documents[at] for at in batch]
+        settled = _embed(chosen, options, encoder, store, budget_tokens, timings=timings)
         outcomes.update(zip(batch, settled, strict=True))
         stored.update(outcome.id for outcome in settled if outcome.state == "done")
         for at in waiting:
@@ -85,14 +90,19 @@ def _embed(
     encoder: Encoder,
     store: VectorStore,
     budget_tokens: int,
+    *,
+    timings: Timings,
 ) -> list[Outcome]:
-    cuts = _cut([placed.document.text for placed in documents], options.on_long, encoder)
+    with timings.stage("tokenize"):
+        cuts = _cut([placed.document.text for placed in documents], options.on_long, encoder)
     refused = {at: cut for at, cut in enumerate(cuts) if isinstance(cut, EmbedError)}
     readable = {at: cut for at, cut in enumerate(cuts) if isinstance(cut, Cut)}
     groups = _group(readable, encoder.card.max_tokens, budget_tokens)
-    with Upserts(store, options.collection, overlap=len(groups) > 1) as upserts:
+    with Upserts(store, options.collection, timings, overlap=len(groups) > 1) as upserts:
         for group in groups:
-            made = _encode({at: readable[at] for at in group}, encoder, budget_tokens)
+            with timings.stage("encode"):
+                chosen = {at: readable[at] for at in group}
+                made = _encode(chosen, encoder, budget_tokens, timings)
             refused |= {at: found for at, found in made.items() if isinstance(found, EmbedError)}
             points = {
                 at: _points(documents[at], readable[at], vectors, options, encoder.card)
@@ -149,13 +159,13 @@ def _cut_one(read: TokenizedText, on_long: OnLong, encoder: Encoder) -> Cut | Em
 
 
 def _encode(
-    cuts: Mapping[int, Cut], encoder: Encoder, budget_tokens: int
+    cuts: Mapping[int, Cut], encoder: Encoder, budget_tokens: int, timings: Timings
 ) -> dict[int, list[Vector] | EmbedError]:
     """The vectors of each cut's chunks, or what kept one of them from being made."""
     texts = [chunk for cut in cuts.values() for chunk in cut.chunks]
     found: dict[int, Vector | EmbedError] = {}
     for batch in plan([min(len(text), encoder.card.max_tokens) for text in texts], budget_tokens):
-        vectors = _encode_batch([texts[at] for at in batch], encoder)
+        vectors = _encode_batch([texts[at] for at in batch], encoder, timings)
         found.update(zip(batch, vectors, strict=True))
     in_order = iter([found[at] for at in range(len(texts))])
     return {at: _gather(cut, in_order) for at, cut in cuts.items()}
@@ -167,8 +177,11 @@ def _gather(cut: Cut, vectors: Iterator[Vector | EmbedError]) -> list[Vector] | 
     return errors[0] if errors else [v for v in own if not isinstance(v, EmbedError)]
 
 
-def _encode_batch(texts: Sequence[TokenizedText], encoder: Encoder) -> list[Vector | EmbedError]:
+def _encode_batch(
+    texts: Sequence[TokenizedText], encoder: Encoder, timings: Timings
+) -> list[Vector | EmbedError]:
     def encode(texts: Sequence[TokenizedText]) -> list[Vector]:
+        timings.count_model_call([min(len(text), encoder.card.max_tokens) for text in texts])
         vectors = encoder.encode(texts)
         expected = (len(texts), encoder.card.dimension)
         if vectors.shape != expected:

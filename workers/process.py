@@ -19,6 +19,7 @@ from tasks.settings import Settings, get_settings
 from workers.draining import is_draining
 from workers.encoder import Encoder, build_encoder, encode_texts
 from workers.pipeline import PROBE, fail, run
+from workers.timings import Timings
 from workers.upserts import VectorStore
 
 logger = logging.getLogger(__name__)
@@ -51,8 +52,10 @@ def close_resources() -> None:
         _slot = None
 
 
-def embed_documents(documents: Sequence[PlacedDocument], options: Options) -> list[Outcome]:
-    """Embed and store documents, one outcome each, in their order.
+def embed_documents(
+    documents: Sequence[PlacedDocument], options: Options, timings: Timings
+) -> list[Outcome]:
+    """Embed and store documents, one outcome each, in their order; `timings` says what it cost.
 
     Raises StoreDown when the store stays away, and EncoderBroken when the model reads nothing any
     more: then the documents are to be given back.
@@ -60,10 +63,12 @@ def embed_documents(documents: Sequence[PlacedDocument], options: Options) -> li
     resources = _slot or _fill(get_settings())
     encoder, store = resources.encoder, resources.store
     try:
-        store.ensure_collection(options.collection, encoder.card)
+        with timings.stage("store_wait"):
+            store.ensure_collection(options.collection, encoder.card)
     except (ModelMismatch, StoreRejected) as error:
         return [fail(placed, error) for placed in documents]
-    return run(documents, options, encoder, store, resources.budget_tokens)
+    timings.texts += len(documents)
+    return run(documents, options, encoder, store, resources.budget_tokens, timings=timings)
 
 
 def _fill(settings: Settings) -> Resources:

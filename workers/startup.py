@@ -28,6 +28,7 @@ from workers.draining import begin_draining
 from workers.heartbeat import INTERVAL_S, Heartbeat
 from workers.pool import PatientTaskPool
 from workers.process import close_resources, open_resources
+from workers.publishing import start_publishing, stop_publishing
 from workers.reports import Report, ReportReader, send_report
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,8 @@ class Startup(bootsteps.StartStopStep):
             raise SystemExit(f"embedmill: {error}") from error
         share_threads(count_threads(self._settings, children))
         self._announce_main_process()
-        self._heartbeat = Heartbeat(self._settings, worker.hostname, children)
+        self._name = str(worker.hostname)
+        self._heartbeat = Heartbeat(self._settings, self._name, children)
         self._heartbeat.record(collections)
         self._audit = Audit(self._settings)
         self._reports = ReportReader(os.getpid())
@@ -76,6 +78,7 @@ class Startup(bootsteps.StartStopStep):
             logger.critical("%s", error)
             raise SystemExit(EX_CONFIG) from error
         self._heartbeat.note(Report(os.getpid(), card))
+        start_publishing(self._settings, self._name)
         self._timer = Timer()
         self._timer.call_repeatedly(INTERVAL_S, self._heartbeat.beat)
 
@@ -92,6 +95,7 @@ class Startup(bootsteps.StartStopStep):
         self._audit.stop()
         self._heartbeat.retire()
         self._reports.close()
+        stop_publishing()
         close_resources()
 
     def terminate(self, _parent: Any) -> None:
@@ -148,8 +152,8 @@ def _end_soon() -> None:
     pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 30
 
 
-def _load_model(**_: Any) -> None:
-    """In a pool child, before it takes work."""
+def _load_model(sender: str, **_: Any) -> None:
+    """In a pool child of the worker `sender`, before it takes work."""
     if os.getpid() == _main_pid:
         return  # a pool without children: `Startup.start` loads it
     _end_soon()
@@ -164,6 +168,7 @@ def _load_model(**_: Any) -> None:
         send_report(main_pid, Report(os.getpid(), error=sentence))
         _wait_for_the_end()
     else:
+        start_publishing(get_settings(), sender)
         send_report(main_pid, Report(os.getpid(), card))
 
 
@@ -188,6 +193,7 @@ def _wait_for_the_end() -> None:
 
 
 def _release(**_: Any) -> None:
+    stop_publishing()
     close_resources()
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tasks.errors import EmbedError, ModelMismatch, StoreRejected
 from tasks.messages import ModelCard
 from workers.isolation import together_or_alone
+from workers.timings import Timings
 
 MAX_POINTS = 256
 """Points of one call at most; Qdrant advises 64 to 256, and 256 of 384 floats are 2 MB of JSON."""
@@ -47,10 +48,12 @@ class Upserts:
     """One call at a time, in a thread of its own if `overlap`; leaving the block waits for the
     last. `write` and leaving raise StoreDown when the store stays away."""
 
-    def __init__(self, store: VectorStore, collection: str, *, overlap: bool) -> None:
+    def __init__(
+        self, store: VectorStore, collection: str, timings: Timings, *, overlap: bool
+    ) -> None:
         self.refused: dict[int, EmbedError] = {}
         """What kept a document from the store, by its position; whole after the block."""
-        self._store, self._collection = store, collection
+        self._store, self._collection, self._timings = store, collection, timings
         self._executor = ThreadPoolExecutor(1, "upsert") if overlap else None
         self._under_way: Future[None] | None = None
 
@@ -63,17 +66,19 @@ class Upserts:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._executor is not None:
-            self._executor.shutdown()
-        if error is None:
-            self._wait()
+        with self._timings.stage("store_wait"):
+            if self._executor is not None:
+                self._executor.shutdown()
+            if error is None:
+                self._wait()
 
     def write(self, points: Mapping[int, Sequence[Point]]) -> None:
         """Store the points of documents, by their positions; waits for the call before."""
-        if self._executor is None:
-            self._store_all(points)
-            return
-        self._wait()
+        with self._timings.stage("store_wait"):
+            if self._executor is None:
+                self._store_all(points)
+                return
+            self._wait()
         self._under_way = self._executor.submit(self._store_all, points)
 
     def _wait(self) -> None:
@@ -89,7 +94,9 @@ class Upserts:
 
         if not points:
             return
-        results = together_or_alone(upsert, list(points), (StoreRejected, ModelMismatch))
+        self._timings.points += sum(map(len, points.values()))
+        with self._timings.stage("upsert"):
+            results = together_or_alone(upsert, list(points), (StoreRejected, ModelMismatch))
         self.refused.update(
             (at, result) for at, result in zip(points, results, strict=True) if result is not None
         )

@@ -14,7 +14,7 @@ local held = redis.call('HMGET', outstanding, 'texts', 'bytes')
 local texts_before, bytes_before = tonumber(held[1]) or 0, tonumber(held[2]) or 0
 -- Microseconds since 1970, or one after the last: a ledger that begins anew still counts on.
 local before = math.max(tonumber(redis.call('GET', sequence)) or 0, math.floor(at * 1000000))
-local texts, bytes, refused = 0, 0, 0
+local texts, bytes, refused, refusals = 0, 0, 0, 0
 local makers = {}
 
 -- A command takes some 8,000 arguments at most.
@@ -47,7 +47,7 @@ local function accept(key, queue, job, ids, envelopes)
   end
   local texts_after, bytes_after = texts_before + texts + count, bytes_before + bytes + size_of_all
   if mode == 'limited' and (texts_after > limit_texts or bytes_after > limit_bytes) then
-    refused = refused + count
+    refused, refusals = refused + count, refusals + 1
     local rate = redis.call('HMGET', drain, 'rate', 'at', 'since')
     return {'full', texts_after, bytes_after, at, rate[1], rate[2], rate[3]}
   end
@@ -85,5 +85,8 @@ if texts > 0 then
   redis.call('HINCRBY', totals, 'accepted', texts)
 end
 -- A full Redis may refuse this; the answers stand.
-if refused > 0 then redis.pcall('HINCRBY', totals, 'refused', refused) end
+if refused > 0 then
+  redis.pcall('HINCRBY', totals, 'refused', refused)
+  redis.pcall('HINCRBY', totals, 'refusals', refusals)
+end
 return cjson.encode(answers)

@@ -1,7 +1,7 @@
 -- Which documents of a message are not settled? Mark them as started. How did the others end?
--- KEYS job, open, endings   ARGV start, count
+-- KEYS job, open, endings, totals   ARGV start, count
 -- It has begun before, and nobody has said how that ended: it is a suspect.
-local found = redis.call('HMGET', KEYS[1], 'sequence', 'begun:' .. ARGV[1], 'numbers')
+local found = redis.call('HMGET', KEYS[1], 'sequence', 'begun:' .. ARGV[1], 'numbers', 'created_at')
 if not found[1] then return {'expired'} end
 allow_writes_when_full(KEYS[1])
 local start, count = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -20,8 +20,11 @@ for offset = 0, count - 1 do
     ended[ending] = ended[ending] + 1
   end
 end
+local at = now()
+if found[2] then redis.call('HINCRBY', KEYS[4], 'redelivered', 1) end
 if #indices > 0 then
-  redis.call('HSETNX', KEYS[1], 'started_at', now())
+  redis.call('HSETNX', KEYS[1], 'started_at', at)
   redis.call('HSET', KEYS[1], 'begun:' .. ARGV[1], 1)
 end
-return {'claimed', found[1], found[2] and 1 or 0, ended.done, ended.f, indices, found[3] or ''}
+local waited = string.format('%.6f', at - (tonumber(found[4]) or at))
+return {'claimed', found[1], found[2] and 1 or 0, ended.done, ended.f, indices, found[3] or '', waited}

@@ -76,7 +76,10 @@ local function settle(keys, job_id, outcomes, ttl, most, most_bytes)
       if outcome[5] ~= '' and redis.call('LLEN', errors) < 100 then
         redis.call('RPUSH', errors, outcome[5])
       end
-      if outcome[6] ~= '' then bury(dead, dead_bytes, outcome[6], most, most_bytes) end
+      if outcome[6] ~= '' then
+        bury(dead, dead_bytes, outcome[6], most, most_bytes)
+        redis.call('HINCRBY', totals, 'dead_letters', 1)
+      end
     end
   end
   if texts == 0 then return 0 end

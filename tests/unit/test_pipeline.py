@@ -13,6 +13,7 @@ from workers.encoder import TokenizedText, Vectors, encode_texts
 from workers.fake import MAX_TOKENS, FakeEncoder
 from workers.pipeline import run
 from workers.plan import LEAST_POINTS
+from workers.timings import Timings
 from workers.upserts import MAX_POINTS, Point
 
 CHUNK = Options("documents")
@@ -83,7 +84,7 @@ def embed(
     options: Options = CHUNK,
     budget_tokens: int = 64,
 ) -> list[Outcome]:
-    return run(documents, options, Picky(), store, budget_tokens)
+    return run(documents, options, Picky(), store, budget_tokens, timings=Timings())
 
 
 def test_each_document_is_done_and_stored() -> None:
@@ -128,6 +129,7 @@ def test_model_calls_keep_to_the_budget() -> None:
         encoder,
         Recorder(),
         16,
+        timings=Timings(),
     )
     assert max(len(call) for call in encoder.calls) == 4
 
@@ -246,7 +248,8 @@ def wait_for(condition: Callable[[], bool]) -> bool:
 def test_the_next_documents_are_encoded_while_the_store_works() -> None:
     encoder = Picky()
     store = Turns(encoder)
-    run(place(*[f"text {number}" for number in range(2 * LEAST_POINTS)]), CHUNK, encoder, store, 16)
+    documents = place(*[f"text {number}" for number in range(2 * LEAST_POINTS)])
+    run(documents, CHUNK, encoder, store, 16, timings=Timings())
     assert store.in_turn
     assert store.calls == [LEAST_POINTS, LEAST_POINTS]
 
