@@ -206,6 +206,17 @@ def doctor(url: str | None) -> None:
 
 
 @main.command()
+@click.option("--plain", is_flag=True, help="A line a second, as where there is no terminal.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object a second, for programs.")
+@click.option("--count", type=click.IntRange(min=1), help="End after so many.")
+def watch(plain: bool, as_json: bool, count: int | None) -> None:
+    """See the queue and every process at work, once a second, until Ctrl-C."""
+    from compose.watch import run
+
+    run(plain=plain, as_json=as_json, count=count)
+
+
+@main.command()
 def demo() -> None:
     """See it work: start it, embed the Python language reference, ask it three questions, stop."""
     from compose.demo import run

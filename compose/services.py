@@ -23,6 +23,8 @@ WORKER_DRAIN_S = 120.0
 """For a worker that is asked to stop: what its children hold takes seconds on a CPU, and longer
 when the store does not answer."""
 
+FLOWER_TASKS = 10_000
+"""Whose life it remembers."""
 WORKER_NAME = "embedmill@%h"
 """Not Celery's usual one: that is for a worker that somebody starts by hand beside it."""
 PYTHON = (sys.executable, "-m")
@@ -241,7 +243,8 @@ def _flower(plan: Plan) -> Service:
     """The password goes by environment: everybody can read a command line."""
     host, port = plan.flower_url.removeprefix("http://").split(":")
     login = {"user": "embedmill", "password": secrets.token_urlsafe(12)}
-    where = (f"--address={host}", f"--port={port}")
+    # by itself it would keep 100,000, which nobody pages through
+    where = (f"--address={host}", f"--port={port}", f"--max-tasks={FLOWER_TASKS}")
     return Service(
         name="flower",
         command=(*PYTHON, "celery", "-A", "tasks", "flower", *where),

@@ -54,6 +54,7 @@ class QueueSnapshot:
     """The queue as `GET /queue` shows it.
 
     `waiting` and `reserved` count messages (in Redis' list; held by workers), the others texts.
+    `limit` is this process' setting, `kept_limit` the one that the last accept kept to.
     """
 
     waiting: int
@@ -61,6 +62,7 @@ class QueueSnapshot:
     outstanding: int
     outstanding_bytes: int
     limit: int
+    kept_limit: int | None
     limit_bytes: int
     oldest_age_s: float
     idle_s: float
@@ -137,7 +139,7 @@ def _job(job_id: str, reply: Sequence[Any]) -> JobSnapshot:
 def _queue_reads(pipe: Any) -> Any:
     pipe.llen(QUEUE)
     pipe.hlen(UNACKED)
-    pipe.hmget(OUTSTANDING, "texts", "bytes")
+    pipe.hmget(OUTSTANDING, "texts", "bytes", "limit")
     pipe.zrange(JOBS, 0, 0, withscores=True)
     pipe.hmget(DRAIN, "rate", "at", "since")
     pipe.hgetall(WORKERS)
@@ -158,6 +160,7 @@ def _queue(reply: Sequence[Any], settings: Settings) -> QueueSnapshot:
         outstanding=int(held[0] or 0),
         outstanding_bytes=int(held[1] or 0),
         limit=settings.queue_limit,
+        kept_limit=int(held[2]) if held[2] else None,
         limit_bytes=settings.queue_bytes,
         oldest_age_s=round(max(now - oldest_at, 0.0), 3),
         idle_s=round(max(now - max(at, oldest_at), 0.0), 3),

@@ -82,6 +82,7 @@ if texts > 0 then
   redis.call('SET', sequence, string.format('%.0f', before + texts))
   redis.call('HINCRBY', outstanding, 'texts', texts)
   redis.call('HINCRBY', outstanding, 'bytes', bytes)
+  if mode == 'limited' then redis.call('HSET', outstanding, 'limit', limit_texts) end
   redis.call('HINCRBY', totals, 'accepted', texts)
 end
 -- A full Redis may refuse this; the answers stand.
