@@ -145,6 +145,12 @@ class Settings(BaseSettings):
     load_timeout_s: int = Field(
         default=600, ge=10, description="Seconds a pool child may take to load its model."
     )
+    log_queue_s: float | None = Field(
+        default=None,
+        ge=0.1,
+        description="Seconds between log lines of each process with its pid and the queue; "
+        "unset: none.",
+    )
     data_dir: Path = Field(
         default=Path("data"), description="Where `embedmill up` keeps Redis' and Qdrant's files."
     )

@@ -70,6 +70,14 @@ class QueueSnapshot:
     workers: list[WorkerPresence]
     totals: Mapping[str, int]
 
+    def __str__(self) -> str:
+        """In words, for logs."""
+        return (
+            f"waiting {self.waiting}, reserved {self.reserved}, outstanding {self.outstanding}, "
+            f"oldest {self.oldest_age_s:.0f} s, {self.drain_rate_per_s:.0f} texts/s, "
+            f"workers {len(self.workers)}"
+        )
+
 
 def read_job(client: redis.Redis, job_id: str, settings: Settings) -> JobSnapshot:
     """Raises JobNotFound, BrokerDown."""

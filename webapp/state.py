@@ -1,6 +1,8 @@
 """What lives as long as a web process: settings and connections. Used inside `webapp` only."""
 
+import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from tasks.broker import connect_async, redis_errors
 from tasks.errors import BrokerDown
 from tasks.ledger import Ledger, run_async
 from tasks.settings import Settings, get_settings
+from tasks.snapshot import read_queue_async
 from webapp.intake import Intake
 
 logger = logging.getLogger("uvicorn.error")
@@ -44,9 +47,11 @@ async def lifespan(_: FastAPI) -> AsyncIterator[State]:
     celery_app.amqp.queues  # noqa: B018  # Celery reads its configuration now, not in a request
     client = connect_async(settings)
     await _warn_of_redis(client, settings)
+    logging_queue = asyncio.create_task(_log_queue(client, settings))
     try:
         yield State(resources=_resources(settings, client))
     finally:
+        logging_queue.cancel()
         await client.aclose(close_connection_pool=True)
 
 
@@ -66,6 +71,16 @@ async def _warn_of_redis(client: "redis.asyncio.Redis", settings: Settings) -> N
     for remark in durability.examine(reply, settings):
         if remark.advice:
             logger.warning("Redis: %s; %s", remark.detail, remark.advice)
+
+
+async def _log_queue(client: "redis.asyncio.Redis", settings: Settings) -> None:
+    """A line now and then, if that is wished."""
+    while settings.log_queue_s is not None:
+        await asyncio.sleep(settings.log_queue_s)
+        try:
+            logger.info("pid %d: %s", os.getpid(), await read_queue_async(client, settings))
+        except BrokerDown as error:
+            logger.warning("pid %d: %s", os.getpid(), error)
 
 
 async def resources_of(request: Request) -> Resources:

@@ -18,10 +18,13 @@ from tasks.broker import connect
 from tasks.errors import BrokerDown
 from tasks.ledger import run
 from tasks.settings import Settings
+from tasks.snapshot import read_queue
 from tasks.statistics import COUNTERS, ChildStatistics, Increments, forget, record
 from workers.timings import Timings
 
 logger = logging.getLogger(__name__)
+queue_log = logging.getLogger("embedmill.queue")
+queue_log.setLevel(logging.INFO)  # asked for by a setting: also where Celery logs warnings only
 
 INTERVAL_S = 1.0
 IDLE_INTERVAL_S = 5.0
@@ -43,12 +46,16 @@ class Publisher:
         self._sent_s = 0.0
         self._silent = False
         self._stopping = Event()
-        self._thread = Thread(target=self._run, name="statistics", daemon=True)
+        self._threads = [Thread(target=self._run, name="statistics", daemon=True)]
+        if settings.log_queue_s is not None:
+            talk = Thread(target=self._talk, args=(settings.log_queue_s,), daemon=True)
+            self._threads.append(talk)
 
     def start(self) -> None:
         """Say at once that this process is there."""
         self._send()
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def add(self, timings: Timings) -> None:
         """A pass has ended. One without texts was none of the model."""
@@ -69,7 +76,8 @@ class Publisher:
     def stop(self) -> None:
         """Send the rest, and take this process off the list."""
         self._stopping.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         self._send()
         try:
             forget(self._client, self._worker, [os.getpid()])
@@ -82,6 +90,15 @@ class Publisher:
             idle = not self._increments.fields
             if not idle or time.monotonic() - self._sent_s >= IDLE_INTERVAL_S:
                 self._send()
+
+    def _talk(self, interval_s: float) -> None:
+        while not self._stopping.wait(interval_s):
+            try:
+                queue = read_queue(self._client, self._settings)
+            except BrokerDown as error:
+                queue_log.warning("pid %d: %s", os.getpid(), error)
+            else:
+                queue_log.info("pid %d: batch %d, %s", os.getpid(), self._last_texts, queue)
 
     def _send(self) -> None:
         """What Redis does not take is kept, and sent with the next."""

@@ -324,6 +324,13 @@ def test_the_documentation_needs_no_network(client: httpx.Client) -> None:
         assert client.get(source).status_code == 200
 
 
+def test_each_process_logs_the_queue_when_asked_to(broker: RedisServer, tmp_path: Path) -> None:
+    env = {"EMBED_BROKER_URL": broker.url, "EMBED_LOG_QUEUE_S": "0.1"}
+    with local_web(tmp_path, env) as web:
+        said = f"pid {web.program.pid}: waiting 0, reserved 0, outstanding 0"
+        web.program.wait_until(lambda: said in web.program.output(), "a line has come")
+
+
 def test_without_redis_every_answer_comes_soon(tmp_path: Path) -> None:
     with local_redis(tmp_path) as own:
         with local_web(tmp_path, {"EMBED_BROKER_URL": own.url}) as web:

@@ -1,5 +1,6 @@
 """Statistics on a real Redis: sums outlive the processes that made them, their series do not."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -141,6 +142,18 @@ def test_what_is_measured_while_redis_is_away_is_sent_later(
     wait_until(
         lambda: read_statistics(broker.client, settings).counters["texts"] == 7, "both arrive"
     )
+
+
+def test_a_process_logs_the_queue_when_asked_to(
+    broker: RedisServer, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    publisher = Publisher(settings.model_copy(update={"log_queue_s": 0.1}), "w@host")
+    publisher.start()
+    try:
+        said = f"pid {os.getpid()}: batch 0, waiting 0, reserved 0, outstanding 0"
+        wait_until(lambda: said in caplog.text, "a line has come")
+    finally:
+        publisher.stop()
 
 
 def gone(settings: Settings) -> Settings:
