@@ -5,6 +5,7 @@ sums are a hash of a fixed set of fields and outlive the children; what a child 
 expires unless it is said again.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
@@ -88,9 +89,7 @@ class Increments:
 
     def observe(self, name: str, value: float) -> None:
         """One more observation of a histogram of `BOUNDS`."""
-        bounds = BOUNDS[name]
-        bucket = next((n for n, bound in enumerate(bounds) if value <= bound), len(bounds))
-        self.count(f"{name}:{bucket}", 1)
+        self.count(f"{name}:{bisect_left(BOUNDS[name], value)}", 1)
         self.count(f"{name}:sum", value)
 
     def count(self, name: str, by: float) -> None:
