@@ -145,6 +145,10 @@ class Settings(BaseSettings):
     load_timeout_s: int = Field(
         default=600, ge=10, description="Seconds a pool child may take to load its model."
     )
+    log_format: Literal["text", "json"] = Field(
+        default="text",
+        description="Of the logs of web and workers: for people, or an object a line.",
+    )
     log_queue_s: float | None = Field(
         default=None,
         ge=0.1,

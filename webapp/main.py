@@ -1,5 +1,6 @@
 """The web application: `uvicorn webapp.main:app --workers N`. Any number share one queue."""
 
+import logging
 import sys
 from typing import Any
 
@@ -8,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 
 from tasks.errors import SettingsError
+from tasks.logs import format_logs
 from tasks.settings import get_settings
 from webapp import dead, health, routes
 from webapp.failures import handle_errors
@@ -62,9 +64,11 @@ def _forget_fastapis_422(schema: dict[str, Any]) -> None:
 
 def _validated() -> FastAPI:
     try:
-        get_settings()
+        settings = get_settings()
     except SettingsError as error:
         sys.exit(f"embedmill: {error}")
+    # uvicorn has set its handlers before it imports this
+    format_logs(settings, *map(logging.getLogger, ("uvicorn", "uvicorn.access")))
     return create_app()
 
 

@@ -8,12 +8,14 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any
+from uuid import uuid4
 
 from celery.app import trace
 from celery.exceptions import Reject
 from kombu.serialization import loads
 
 from tasks.errors import BrokerDown, EmbedError
+from tasks.logs import batch
 from tasks.messages import HEADER
 from tasks.results import Summary
 from workers.arguments import name_arguments
@@ -32,6 +34,11 @@ _ready: dict[str, deque[Summary | Exception]] = defaultdict(deque)
 
 def trace_batch(task_name: str, items: Sequence[Item]) -> list[Result]:
     """Execute all, then let Celery's tracer finish each: results, events, links and chords."""
+    with batch(uuid4().hex[:12]):
+        return _trace_batch(task_name, items)
+
+
+def _trace_batch(task_name: str, items: Sequence[Item]) -> list[Result]:
     started = time.monotonic()
     bodies = [_decode(item) for item in items]
     deliveries = [_read(item, body) for item, body in zip(items, bodies, strict=True)]

@@ -145,6 +145,10 @@ class Batcher:
         return {"soft_timeout": soft * members, "timeout": hard * members}
 
 
+def _ids(request: EmbedRequest) -> dict[str, str]:
+    return {"task_id": str(request.id), "job_id": request.place["job"]}
+
+
 class _Members:
     """What to tell each member of a batch."""
 
@@ -157,7 +161,8 @@ class _Members:
         try:
             news()
         except Exception:
-            logger.exception("task %s could not be finished; it will come back", request.id)
+            said = "task %s could not be finished; it will come back"
+            logger.exception(said, request.id, extra=_ids(request))
 
 
 class _Accepted(_Members):
@@ -188,6 +193,6 @@ class _Lost(_Members):
 
     @staticmethod
     def _give_back(request: EmbedRequest, error: Exception) -> None:
-        logger.warning("task %s comes back: %s", request.id, error)
+        logger.warning("task %s comes back: %s", request.id, error, extra=_ids(request))
         task_ready(request)
         request.reject(requeue=True)

@@ -168,7 +168,8 @@ def _claim(delivery: Delivery) -> "_Work | Exception":
     except BrokerDown as error:
         return _reject(delivery, error)
     if claim.expired:
-        logger.warning("job %s has expired: its message is done without work", delivery.job_id)
+        said = "job %s has expired: its message is done without work"
+        logger.warning(said, delivery.job_id, extra={"job_id": delivery.job_id})
     return _Work(delivery, delivery.placed(claim), claim)
 
 
@@ -298,7 +299,8 @@ def _give_back(work: _Work, error: Exception) -> Reject:
 
 
 def _reject(delivery: Delivery, error: Exception) -> Reject:
-    logger.warning("a message of job %s goes back to the queue: %s", delivery.job_id, error)
+    said = "a message of job %s goes back to the queue: %s"
+    logger.warning(said, delivery.job_id, error, extra={"job_id": delivery.job_id})
     return Reject(str(error), requeue=True)
 
 

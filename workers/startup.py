@@ -13,13 +13,20 @@ from billiard import pool
 from billiard.process import current_process
 from celery import Celery, bootsteps
 from celery.concurrency.prefork import TaskPool as PreforkPool
-from celery.signals import worker_process_init, worker_process_shutdown, worker_shutting_down
+from celery.signals import (
+    after_setup_logger,
+    after_setup_task_logger,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutting_down,
+)
 from celery.utils.sysinfo import cpu_budget  # type: ignore[attr-defined]  # new in 5.7
 from celery.utils.timer2 import Timer
 from celery.worker import state
 
 from tasks.errors import EmbedError
 from tasks.gpus import list_gpus
+from tasks.logs import format_logs
 from tasks.settings import Settings, get_settings, share_threads, show_gpu
 from workers import preflight
 from workers.audit import Audit
@@ -136,9 +143,16 @@ class Startup(bootsteps.StartStopStep):
 def install(app: Celery) -> None:
     """Make this app's workers start as described above; doing it again changes nothing."""
     app.steps["worker"].add(Startup)
+    for signal_ in (after_setup_logger, after_setup_task_logger):
+        signal_.connect(_format, weak=False, dispatch_uid="embedmill.logs")
     worker_process_init.connect(_load_model, weak=False, dispatch_uid="embedmill.load")
     worker_shutting_down.connect(_drain, weak=False, dispatch_uid="embedmill.drain")
     worker_process_shutdown.connect(_release, weak=False, dispatch_uid="embedmill.release")
+
+
+def _format(logger: logging.Logger, **_: Any) -> None:
+    # billiard's own logger has a handler of its own, and says which children were lost
+    format_logs(get_settings(), logger, logging.getLogger("multiprocessing"))
 
 
 def _drain(**_: Any) -> None:

@@ -15,7 +15,8 @@ from qdrant_client import models
 from tasks import embed
 from tasks.messages import QUEUE
 from tasks.presence import workers
-from tasks.settings import DEFAULT_MODEL
+from tasks.settings import DEFAULT_MODEL, get_settings
+from tasks.statistics import TTL_S, Statistics, read_statistics
 from tests.processes import Program, wait_until
 from tests.qdrant_server import LocalQdrant
 from tests.redis_server import RedisServer, local_redis
@@ -82,12 +83,26 @@ def test_a_killed_child_is_replaced_and_its_work_done(
     slow = {**stack_env, "EMBED_FAKE_CALL_MS": "300"}
     with local_worker(tmp_path, slow) as worker:
         victim, *_ = before = worker.children()
+        assert {child.pid for child in statistics(broker).children} == {p.pid for p in before}
         results = [embed.delay(f"text {number}") for number in range(8)]
         victim.kill()
         assert all(result.get(timeout=TIMEOUT_S)["done"] == 1 for result in results)
         wait_until(lambda: victim not in worker.children(), "the dead child is gone")
         worker.wait()
         assert len(worker.children()) == len(before)
+        alive = {child.pid for child in worker.children()}
+        wait_until(
+            lambda: {child.pid for child in statistics(broker).children} == alive,
+            "the dead child's series are gone, and the next one's there",
+            timeout_s=0.6 * TTL_S,  # its worker takes them away; else they would expire
+        )
+    # the one that was killed may have taken the measurements of its last second with it
+    assert statistics(broker).counters["texts"] >= 4
+    assert statistics(broker).children == []
+
+
+def statistics(broker: RedisServer) -> Statistics:
+    return read_statistics(broker.client, get_settings())
 
 
 def test_a_worker_that_stops_says_so(

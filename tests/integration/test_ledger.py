@@ -15,7 +15,6 @@ from tasks.presence import record_collection
 from tasks.roster import Roster, read_roster
 from tasks.settings import Settings
 from tasks.snapshot import JobSnapshot, QueueSnapshot, read_job, read_queue
-from tasks.statistics import read_statistics
 from tests.redis_server import RedisServer
 
 
@@ -279,22 +278,6 @@ def test_a_message_that_was_given_back_is_no_suspect(book: Book) -> None:
     assert book.cancel("j") == 4
 
 
-def test_what_comes_back_is_counted_by_its_reason(book: Book) -> None:
-    book.accept("j", 4)
-    book.claim("j", 0, 4)
-    run(book.client, book.ledger.release(place("j", 0, 4)))  # the store was away
-    book.claim("j", 0, 4)
-    book.claim("j", 0, 4)  # its process was killed
-    totals = book.queue().totals
-    assert (totals["returned"], totals["redelivered"]) == (1, 1)
-
-
-def test_a_claim_says_how_long_its_message_has_waited(book: Book) -> None:
-    book.accept("j", 2)
-    book.client.hincrbyfloat("embedmill:job:j", "created_at", -100)
-    assert 100 <= book.claim("j", 0, 2).waited_s < 200
-
-
 def test_a_message_of_an_unknown_job_has_expired(book: Book) -> None:
     assert book.claim("gone", 0, 4).expired
     assert book.settle("gone", done(0)) == 0
@@ -334,16 +317,6 @@ def test_the_first_hundred_errors_are_kept(book: Book) -> None:
     book.accept("j", 150)
     book.settle("j", [Outcome(i, str(i), "failed", code="bad") for i in range(150)])
     assert [row["index"] for row in book.job("j").errors] == list(range(100))
-
-
-def test_dead_letters_are_counted_and_only_so_many_kept(limited: Callable[..., Book]) -> None:
-    book = limited(dead_letters=2)
-    book.accept("j", 3)
-    failed = [Outcome(index, str(index), "failed", code="bad") for index in range(3)]
-    run(book.client, book.ledger.settle("j", failed, dict.fromkeys(range(3), b"letter")))
-    statistics = read_statistics(book.client, book.settings)
-    assert book.queue().totals["dead_letters"] == 3
-    assert (statistics.dead_letters, statistics.dead_letter_bytes) == (2, 12)
 
 
 def test_a_collection_of_another_model_is_refused(book: Book) -> None:
