@@ -29,6 +29,7 @@ class QueueCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         queue = self._queue
         warm = sum(worker.warm for worker in queue.workers)
+        busy_s = max((worker.busy_s for worker in queue.workers), default=0.0)
         for name, text, value in (
             ("ready", "1 when /readyz is green: the queue is consumed and moves.", self._ready),
             ("waiting_messages", "Messages in Redis' list.", queue.waiting),
@@ -41,6 +42,7 @@ class QueueCollector(Collector):
             ("drain_rate_texts_per_second", "Texts settled a second.", queue.drain_rate_per_s),
             ("workers", "Workers that announce themselves.", len(queue.workers)),
             ("warm_children", "Pool children with a loaded model.", warm),
+            ("busy_seconds", "How long the longest batch has run so far.", busy_s),
         ):
             yield GaugeMetricFamily(f"{PREFIX}{name}", text, value)
         for name in COUNTERS:

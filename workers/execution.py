@@ -38,10 +38,10 @@ from tasks.submission import new_job_id, slice_job
 from workers.draining import is_draining
 from workers.pipeline import fail
 from workers.process import embed_documents
-from workers.soft_limit import OutOfTime, soft_limit_passes
-from workers.waiting import begin_work
 from workers.publishing import publish
+from workers.soft_limit import OutOfTime, soft_limit_passes
 from workers.timings import Timings
+from workers.waiting import begin_work
 
 logger = logging.getLogger(__name__)
 

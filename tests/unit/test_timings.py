@@ -20,11 +20,12 @@ def passed(texts: Sequence[str], *, budget_tokens: int) -> Timings:
 
 
 def test_a_pass_counts_calls_tokens_and_padding() -> None:
-    timings = passed(["one", "two words", "three more words", "w " * 10], budget_tokens=9)
-    # shortest first: 1, 2, 3 tokens fit together as 3 x 3, and ten stand alone
+    texts = ["four words of text", "and four more words", "five words in one more", "w " * 80]
+    timings = passed(texts, budget_tokens=96)
+    # 4, 4 and 5 tokens go together as 3 x 5, and eighty stand alone
     assert timings.model_calls == 2
-    assert timings.computed_tokens == 3 * 3 + 10
-    assert timings.padding_tokens == 3 * 3 - (1 + 2 + 3)
+    assert timings.computed_tokens == 3 * 5 + 80
+    assert timings.padding_tokens == 3 * 5 - (4 + 4 + 5)
     assert timings.points == 4
 
 
