@@ -273,7 +273,7 @@ def share_threads(threads: int) -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    # oneDNN keeps what it has compiled for 1,024 shapes of a batch: 70 MB more than for 32, no faster
+    # oneDNN keeps code for 1,024 shapes of a batch: 70 MB more than for 32, and no faster
     os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "32"
 
 
