@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from compose.redis_server import find_server
-from tests.compose_file import SECRETS, read_services
+from tests.compose_file import ROOT, SECRETS, read_services
 from tests.processes import Program, free_port, wait_until
 from tests.qdrant_server import local_qdrant
 
@@ -127,3 +127,11 @@ def test_docker_starts_redis_itself_and_no_shell_around_it(containers: Container
     """Signals reach what Docker starts, and no further."""
     with containers.connect() as client:
         assert client.info("server")["process_id"] == containers.programs["redis"].pid
+
+
+def test_the_metrics_that_the_operations_page_names_exist(containers: Containers) -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    served = httpx.get(f"http://127.0.0.1:{containers.ports['web']}/metrics").text
+    named = set(re.findall(r"embedmill_\w+", page))
+    assert named
+    assert named <= set(re.findall(r"^embedmill_\w+", served, re.MULTILINE))

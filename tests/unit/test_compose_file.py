@@ -120,7 +120,7 @@ def test_redis_has_memory_for_a_rewrite_of_its_log() -> None:
 def test_a_command_is_the_local_stacks(name: str, local: dict[str, Service]) -> None:
     """But for where it listens: in a container on all addresses, of which Docker publishes one."""
     ours, theirs = _words(SERVICES[name]["command"]), _words(local[name].command[2:])
-    where = {"--host", "--port", "--address"}
+    where = {"--host", "--port", "--address", "-c"}
     assert _without(ours, where) == _without(theirs, where)
 
 
