@@ -132,6 +132,45 @@ def doctor(url: str | None) -> None:
     run(url)
 
 
+@main.group()
+def keys() -> None:
+    """Make, list and revoke the API keys of EMBED_API_KEYS_FILE; the web notices at once."""
+
+
+@keys.command("add")
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    type=click.Choice(["ingest", "search", "admin"]),
+    multiple=True,
+    required=True,
+    help="Once for each; admin is for everything.",
+)
+def add_key(name: str, scopes: tuple[str, ...]) -> None:
+    """Make a key and show it, this once."""
+    from compose.keys import add
+
+    add(name, scopes)
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """Names, scopes and dates."""
+    from compose.keys import show
+
+    show()
+
+
+@keys.command("revoke")
+@click.argument("name")
+def revoke_key(name: str) -> None:
+    """From now on nobody gets in with it."""
+    from compose.keys import revoke
+
+    revoke(name)
+
+
 @main.command()
 def demo() -> None:
     """See it work: start it, embed the Python language reference, ask it three questions, stop."""

@@ -11,6 +11,7 @@ from tasks.errors import SettingsError
 from tasks.settings import get_settings
 from webapp import health, routes
 from webapp.failures import handle_errors
+from webapp.keys import check_address, describe_keys, guard
 from webapp.schemas import EmbedIn
 from webapp.state import lifespan
 
@@ -18,7 +19,7 @@ VERSION = "0.1.0"
 
 
 def create_app() -> FastAPI:
-    """An application with its routes; it connects when it starts serving."""
+    """An application with its routes; it connects when it starts serving. Raises SettingsError."""
     app: FastAPI = FastAPIOffline(
         title="Embedmill",
         version=VERSION,
@@ -28,6 +29,7 @@ def create_app() -> FastAPI:
         routes=[*routes.router.routes, *health.router.routes],
     )
     handle_errors(app)
+    guard(app, get_settings())
     app.openapi = lambda: _schema(app)  # type: ignore[method-assign]
     return app
 
@@ -43,6 +45,7 @@ def _schema(app: FastAPI) -> dict[str, Any]:
         components.update(body.pop("$defs"))
         components["EmbedIn"] = body
         _forget_fastapis_422(schema)
+        describe_keys(schema)
         app.openapi_schema = schema
     return app.openapi_schema
 
@@ -61,10 +64,10 @@ def _forget_fastapis_422(schema: dict[str, Any]) -> None:
 
 def _validated() -> FastAPI:
     try:
-        get_settings()
+        check_address(get_settings(), sys.argv)
+        return create_app()
     except SettingsError as error:
         sys.exit(f"embedmill: {error}")
-    return create_app()
 
 
 app = _validated()

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -24,8 +25,10 @@ from compose.redis_server import find_server
 from tests.compose_file import ROOT, SECRETS, read_services
 from tests.processes import Program, free_port, wait_until
 from tests.qdrant_server import local_qdrant
+from webapp.keyring import Key, Scope, digest, make_secret, write_keys
 
 SERVICES = read_services()
+KEY = make_secret()
 USUAL = {"redis": 6379, "qdrant": 6333, "web": 8080, "flower": 5555}
 
 
@@ -51,6 +54,7 @@ class Containers:
                 for key, value in values.items()
             }
         path = f"{self.folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        values = {key: value.replace("/keys/", f"{self.folder}/") for key, value in values.items()}
         return {**os.environ, **values, "EMBED_MODEL": "fake", "PATH": path}
 
     def start(self, name: str) -> Program:
@@ -69,6 +73,11 @@ class Containers:
             decode_responses=True,
             retry=Retry(NoBackoff(), 0),
         )
+
+    def ask(self) -> httpx.Client:
+        """A client of the web, with a key."""
+        headers = {"Authorization": f"Bearer {KEY}"}
+        return httpx.Client(base_url=f"http://127.0.0.1:{self.ports['web']}", headers=headers)
 
     def is_healthy(self, name: str) -> bool:
         """What its health check says."""
@@ -89,6 +98,9 @@ class Containers:
 def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
     folder = tmp_path_factory.mktemp("containers")
     (folder / "valkey-server").symlink_to(find_server())
+    now = datetime.now(UTC)
+    admin = Key(name="me", sha256=digest(KEY), scopes=frozenset({Scope.ADMIN}), created_at=now)
+    write_keys(folder / "keys.jsonl", [admin])
     made = Containers({name: free_port() for name in USUAL}, folder)
     with ExitStack() as stack:
         assert [name for name in SERVICES if made.is_healthy(name)] == []  # nothing runs yet
@@ -102,9 +114,9 @@ def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]
 
 def test_every_service_becomes_healthy_and_together_they_embed(containers: Containers) -> None:
     assert [name for name in SERVICES if not containers.is_healthy(name)] == []
-    url = f"http://127.0.0.1:{containers.ports['web']}"
-    job = httpx.post(f"{url}/embed", json={"text": "hello world"}).headers["location"]
-    wait_until(lambda: httpx.get(url + job).json()["state"] == "done", "the text is embedded")
+    with containers.ask() as web:
+        job = web.post("/embed", json={"text": "hello world"}).headers["location"]
+        wait_until(lambda: web.get(job).json()["state"] == "done", "the text is embedded")
     store = f"http://127.0.0.1:{containers.ports['qdrant']}/collections/documents"
     assert httpx.get(store).json()["result"]["points_count"] == 1
 
@@ -131,7 +143,8 @@ def test_docker_starts_redis_itself_and_no_shell_around_it(containers: Container
 
 def test_the_metrics_that_the_operations_page_names_exist(containers: Containers) -> None:
     page = (ROOT / "docs/operations.md").read_text()
-    served = httpx.get(f"http://127.0.0.1:{containers.ports['web']}/metrics").text
+    with containers.ask() as web:
+        served = web.get("/metrics").text
     named = set(re.findall(r"embedmill_\w+", page))
     assert named
     assert named <= set(re.findall(r"^embedmill_\w+", served, re.MULTILINE))

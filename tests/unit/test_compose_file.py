@@ -138,7 +138,9 @@ def test_settings_exist_and_agree(monkeypatch: pytest.MonkeyPatch) -> None:
         {name: value for name, value in each.items() if name.startswith("EMBED_")}
         for each in environments
     ]
+    keys = shared[1].pop("EMBED_API_KEYS_FILE")  # the web's alone
     assert shared[0] == shared[1] == shared[2]
+    assert Path(keys).parent == Path(SERVICES["web"]["volumes"][0].partition(":")[2])
     for name, value in shared[0].items():
         monkeypatch.setenv(name, value)
     settings = read_settings(shared[0])
