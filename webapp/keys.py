@@ -115,16 +115,20 @@ def is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
+def is_uvicorn(argv: Sequence[str]) -> bool:
+    """Whether that is its command line; its child processes have it, too."""
+    program = Path(argv[0])
+    return (program.parent.name if program.name == "__main__.py" else program.name) == "uvicorn"
+
+
 _CLOSED = f"other machines are not answered without API keys: {ADVICE} where the web runs"
 
 
 def _uvicorn_host(argv: Sequence[str]) -> str | None:
     """What `--host`, or UVICORN_HOST, says; None when another program serves the app."""
-    program = Path(argv[0])
-    name = program.parent.name if program.name == "__main__.py" else program.name
-    if name != "uvicorn":
+    if not is_uvicorn(argv):
         return None
-    context = uvicorn_command.make_context(name, list(argv[1:]))
+    context = uvicorn_command.make_context("uvicorn", list(argv[1:]))
     return str(context.params["host"])
 
 

@@ -1,5 +1,8 @@
 """The web application: `uvicorn webapp.main:app --workers N`. Any number share one queue."""
 
+import multiprocessing
+import os
+import signal
 import sys
 from typing import Any
 
@@ -11,7 +14,7 @@ from tasks.errors import SettingsError
 from tasks.settings import get_settings
 from webapp import health, routes
 from webapp.failures import handle_errors
-from webapp.keys import check_address, describe_keys, guard
+from webapp.keys import check_address, describe_keys, guard, is_uvicorn
 from webapp.schemas import EmbedIn
 from webapp.state import lifespan
 
@@ -67,7 +70,15 @@ def _validated() -> FastAPI:
         check_address(get_settings(), sys.argv)
         return create_app()
     except SettingsError as error:
+        _end_with_parent()
         sys.exit(f"embedmill: {error}")
+
+
+def _end_with_parent() -> None:
+    """uvicorn's main process would start a child that was refused again and again."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None and is_uvicorn(sys.argv):
+        os.kill(parent.pid, signal.SIGTERM)
 
 
 app = _validated()

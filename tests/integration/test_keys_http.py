@@ -73,3 +73,19 @@ def test_a_start_that_would_be_open_to_others_is_refused(
         "embedmill: the web does not listen on 0.0.0.0 without API keys: "
         "set EMBED_API_KEYS_FILE, and make keys with `embedmill keys add`"
     )
+
+
+def test_and_is_not_tried_again_by_a_uvicorn_with_several_processes(
+    broker: RedisServer, tmp_path: Path
+) -> None:
+    argv = [sys.executable, "-m", "uvicorn", "webapp.main:app", "--host", "0.0.0.0"]
+    program = Program(
+        [*argv, "--port", str(free_port()), "--workers", "2"],
+        log=tmp_path / "web.log",
+        env={"EMBED_BROKER_URL": broker.url},
+    )
+    try:
+        program.wait()
+    finally:
+        program.stop()
+    assert "does not listen on 0.0.0.0 without API keys" in program.output()
