@@ -8,6 +8,7 @@ says at which address of this machine it has arrived.
 
 import logging
 from collections.abc import Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
@@ -105,6 +106,7 @@ def describe_keys(schema: dict[str, Any]) -> None:
                 operation["responses"].setdefault(str(int(status)), answer)
 
 
+@lru_cache(maxsize=64)  # a machine has few addresses, and each request asks
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches that address, or name."""
     try:

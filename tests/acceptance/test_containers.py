@@ -58,9 +58,8 @@ class Containers:
         return {**os.environ, **values, "EMBED_MODEL": "fake", "PATH": path}
 
     def start(self, name: str) -> Program:
-        more = ("-c", "1") if name == "worker" else ()
         self.programs[name] = Program(
-            [*self.words(name, SERVICES[name]["command"]), *more],
+            self.words(name, SERVICES[name]["command"]),
             log=self.folder / f"{name}.log",
             env=self.environment(name),
         )
