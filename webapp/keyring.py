@@ -98,18 +98,16 @@ class KeyRing:
         """Raises SettingsError when it cannot be read."""
         self._path = path
         self._seen = self._look()
-        self._keys: list[Key] | None = read_keys(path)
+        self._keys = read_keys(path)
 
     def find(self, secret: str) -> Key | None:
         """The key that this is. Raises SettingsError while the file cannot be read: then nobody
         is let in, as it may have been changed to keep somebody out."""
         seen = self._look()
-        if seen != self._seen or self._keys is None:
-            self._keys = None
+        if seen != self._seen:
             self._keys = read_keys(self._path)
-            if seen != self._seen:
-                logger.info("API keys: %d after a change of %s", len(self._keys), self._path)
             self._seen = seen
+            logger.info("API keys: %d after a change of %s", len(self._keys), self._path)
         return find_key(self._keys, secret)
 
     def _look(self) -> tuple[int, ...]:
