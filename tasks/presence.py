@@ -18,13 +18,15 @@ COLLECTIONS = "embedmill:collections"
 
 @dataclass(frozen=True, slots=True)
 class WorkerPresence:
-    """A worker's main process: `warm` of its `concurrency` children have loaded the model."""
+    """A worker's main process: `warm` of its `concurrency` children have loaded the model, and the
+    one that has been at its work for longest began `busy_s` seconds ago."""
 
     name: str
     pid: int
     concurrency: int
     warm: int
     card: ModelCard | None
+    busy_s: float = 0.0
 
 
 def announce(client: redis.Redis, presence: WorkerPresence, *, ttl_s: float) -> None:

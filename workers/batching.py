@@ -6,8 +6,8 @@ share a pass of the model, and each keeps Celery's ordinary life: events, result
 expiry, links and chords. `workers.batch` is the child's half.
 
 Only for prefork on an event loop. Other pools have no slots to wait for: there each message is a
-batch of its own, by Celery's default strategy. So are messages with a rate limit or time limits,
-which Celery counts by message.
+batch of its own, by Celery's default strategy. So are messages with a rate limit or time limits of
+their own, which Celery counts by message.
 """
 
 import logging
@@ -21,6 +21,7 @@ from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.worker.state import task_ready, task_reserved
 from celery.worker.strategy import default
 
+from tasks.gpus import list_gpus
 from tasks.settings import get_settings
 from workers.batch import trace_batch
 from workers.request import EmbedRequest
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 BYTES_PER_TOKEN = 4
 """Of English text in JSON; the budget is an estimate, the planner counts."""
+CPU_HANDOVER, GPU_HANDOVER = (64, 8192), (1024, 131_072)
+"""Documents and tokens. A second's work for a CPU core; several full model calls for a GPU."""
 
 
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Any:
@@ -37,7 +40,7 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Any:
     on_event_loop = getattr(consumer.controller, "semaphore", None) is not None
     if not (on_event_loop and isinstance(consumer.pool, PreforkPool)):
         return default(task, app, consumer, **options)
-    batcher = Batcher(task.name, consumer)
+    batcher = Batcher(task, consumer)
     return default(task, app, _Redirected(consumer, batcher.add), **options)
 
 
@@ -61,14 +64,15 @@ class _Redirected:
 class Batcher:
     """Requests that wait for a slot. Single-threaded: everything happens in the event loop."""
 
-    def __init__(self, task_name: str, consumer: Any) -> None:
+    def __init__(self, task: Any, consumer: Any) -> None:
         settings = get_settings()
-        self._task_name = task_name
+        self._task = task
         self._consumer = consumer
         self._pool = consumer.pool
         self._semaphore = consumer.controller.semaphore
-        self._budget_documents = settings.handover_documents
-        self._budget_bytes = settings.handover_tokens * BYTES_PER_TOKEN
+        documents, tokens = GPU_HANDOVER if list_gpus(settings) else CPU_HANDOVER
+        self._budget_documents = settings.handover_documents or documents
+        self._budget_bytes = (settings.handover_tokens or tokens) * BYTES_PER_TOKEN
         self._waiting: deque[EmbedRequest] = deque()
         self._asked = False
 
@@ -123,14 +127,22 @@ class Batcher:
     def _apply(self, batch: Sequence[EmbedRequest]) -> None:
         result = self._pool.apply_async(
             trace_batch,
-            args=(self._task_name, [request.item() for request in batch]),
+            args=(self._task.name, [request.item() for request in batch]),
             accept_callback=_Accepted(batch),
             callback=_Done(batch),
             error_callback=_Lost(batch),
+            **self._limits(len(batch)),
             correlation_id=batch[0].id,
         )
         for request in batch:
             request.runs_as(result)
+
+    def _limits(self, members: int) -> dict[str, float]:
+        """The worker's time limits are for a message; a batch has as many times as long."""
+        pool = self._pool._pool
+        soft = self._task.soft_time_limit or pool.soft_timeout or 0
+        hard = self._task.time_limit or pool.timeout or 0
+        return {"soft_timeout": soft * members, "timeout": hard * members}
 
 
 class _Members:

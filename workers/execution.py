@@ -36,7 +36,10 @@ from tasks.settings import get_settings
 from tasks.snapshot import read_job
 from tasks.submission import new_job_id, slice_job
 from workers.draining import is_draining
+from workers.pipeline import fail
 from workers.process import embed_documents
+from workers.soft_limit import OutOfTime, soft_limit_passes
+from workers.waiting import begin_work
 
 logger = logging.getLogger(__name__)
 
@@ -115,11 +118,16 @@ def execute(deliveries: Sequence[Delivery]) -> list[Summary | Exception]:
     `Reject` gives the message back: the store or the ledger is away. Documents are settled
     before this returns in every other case.
     """
+    begin_work()
     try:
-        return _execute(deliveries)
+        with soft_limit_passes():
+            return _execute(deliveries)
     except EncoderBroken as error:
         logger.critical("this process ends, its model is broken: %s", error)
         raise SystemExit(1) from error
+    except OutOfTime as error:
+        # what is settled stays so; the rest comes back as if its process were lost, and runs alone
+        return [_reject(delivery, error) for delivery in deliveries]
 
 
 def _execute(deliveries: Sequence[Delivery]) -> list[Summary | Exception]:
@@ -199,7 +207,7 @@ def _alone(work: _Work) -> Summary | Exception:
             if losses >= limit:
                 outcome = _poison(placed, losses)
             else:
-                (outcome,) = _embed([placed], work.delivery.options)
+                outcome = _embed_alone(placed, work.delivery.options)
             _reach_ledger(_settlement(work, [placed], [outcome]))
             outcomes.append(outcome)
     except StoreDown as error:
@@ -209,6 +217,14 @@ def _alone(work: _Work) -> Summary | Exception:
     except BrokerDown as error:
         return _reject(work.delivery, error)
     return _conclude(work, outcomes)
+
+
+def _embed_alone(placed: PlacedDocument, options: Options) -> Outcome:
+    try:
+        (outcome,) = _embed([placed], options)
+    except OutOfTime as error:
+        return fail(placed, error)
+    return outcome
 
 
 def _poison(placed: PlacedDocument, losses: int) -> Outcome:
@@ -281,7 +297,7 @@ def _embed(documents: list[PlacedDocument], options: Options) -> list[Outcome]:
         return []
     try:
         return embed_documents(documents, options)
-    except (StoreDown, EncoderBroken):
+    except (StoreDown, EncoderBroken, OutOfTime):
         raise
     # Whatever a bug raises, the documents must be settled, or they would be outstanding for ever.
     except Exception as error:

@@ -6,8 +6,10 @@ was killed is gone after `TTL_S`.
 
 import logging
 import os
+import time
 
 import redis
+from celery.worker import state
 
 from tasks.broker import connect
 from tasks.messages import ModelCard
@@ -42,7 +44,7 @@ class Heartbeat:
     def beat(self) -> None:
         self._warm = {pid for pid in self._warm if _is_alive(pid)}
         presence = WorkerPresence(
-            self._name, os.getpid(), self._concurrency, len(self._warm), self._card
+            self._name, os.getpid(), self._concurrency, len(self._warm), self._card, _busy_s()
         )
         try:
             announce(self._client, presence, ttl_s=TTL_S)
@@ -68,6 +70,16 @@ class Heartbeat:
             self._client.close()
         except (redis.exceptions.RedisError, OSError) as error:
             logger.warning("cannot announce that this worker stops: %s", error)
+
+
+def _busy_s() -> float:
+    """For how long what runs has run; in threads, a set that changes meanwhile is not looked at."""
+    try:
+        begun = [request.time_start for request in state.active_requests]
+    except RuntimeError:
+        return 0.0
+    now = time.time()
+    return round(max((now - at for at in begun if at), default=0.0), 3)
 
 
 def _is_alive(pid: int) -> bool:

@@ -25,7 +25,8 @@ stock: Any = _redis
 QUARANTINE = "embedmill:quarantine"
 """The last 1,000 messages that could not be read, newest first."""
 FETCH_MESSAGES = 64
-SWEEP_MESSAGES = 256
+SWEEP_MESSAGES = 2048
+"""Put back at once: all that a dead worker of 32 children has held. It takes half a second."""
 RENEWALS = 6
 """Renewals within a lease: some may fail and the lease still holds."""
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)

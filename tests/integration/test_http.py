@@ -288,6 +288,14 @@ def test_ready_turns_red_when_nothing_moves(client: httpx.Client, broker: RedisS
     wait_until(lambda: troubles(client) == ["stalled"], "the oldest text is old")
 
 
+def test_ready_turns_red_when_a_child_is_stuck(client: httpx.Client, broker: RedisServer) -> None:
+    """Others go on, so that texts are settled and the queue seems to move."""
+    announce(broker.client, worker(busy_s=1000.0), ttl_s=60)
+    assert troubles(client) == ["stuck"]
+    lines = client.get("/metrics").text.splitlines()
+    assert {"embedmill_ready 0.0", "embedmill_busy_seconds 1000.0"} <= set(lines)
+
+
 def test_metrics_show_the_queue(client: httpx.Client) -> None:
     post(client, {"texts": ["a", "b"]})
     lines = client.get("/metrics").text.splitlines()
