@@ -205,6 +205,45 @@ def doctor(url: str | None) -> None:
     run(url)
 
 
+@main.group()
+def keys() -> None:
+    """Make, list and revoke the API keys of EMBED_API_KEYS_FILE; the web notices at once."""
+
+
+@keys.command("add")
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    type=click.Choice(["ingest", "search", "admin"]),
+    multiple=True,
+    required=True,
+    help="Once for each; admin is for everything.",
+)
+def add_key(name: str, scopes: tuple[str, ...]) -> None:
+    """Make a key and show it, this once."""
+    from compose.keys import add
+
+    add(name, scopes)
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """Names, scopes and dates."""
+    from compose.keys import show
+
+    show()
+
+
+@keys.command("revoke")
+@click.argument("name")
+def revoke_key(name: str) -> None:
+    """From now on nobody gets in with it."""
+    from compose.keys import revoke
+
+    revoke(name)
+
+
 @main.command()
 @click.option("--plain", is_flag=True, help="A line a second, as where there is no terminal.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a second, for programs.")

@@ -147,11 +147,13 @@ def _environment(
 ) -> dict[str, str]:
     """For all children, who start in another folder than the user's: paths are made absolute."""
     model = Path(settings.model)
+    keys = settings.api_keys_file
     return child_environment(
         EMBED_BROKER_URL=redis_url,
         EMBED_QDRANT_URL=qdrant_url,
         EMBED_DATA_DIR=str(data_dir),
         EMBED_MODEL=str(model.resolve()) if model.is_dir() else settings.model,
+        EMBED_API_KEYS_FILE=str(keys.resolve()) if keys else "",
         PYTHONUNBUFFERED="1",
     )
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from compose.errors import WebBusy, WebDown, WebRefused
 from tasks.errors import JobNotFound
-from tasks.settings import redact
+from tasks.settings import get_settings, redact
 from webapp.schemas import (
     Accepted,
     JobOut,
@@ -45,7 +45,11 @@ class WebClient:
             raise WebRefused(f"{url!r} is not an http:// or https:// URL", status=0)
         # a proxy for the internet does not know this machine
         direct = parts.hostname in LOOPBACK
-        self._client = httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=not direct)
+        key = get_settings().api_key
+        headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
+        self._client = httpx.Client(
+            base_url=url, timeout=TIMEOUT_S, trust_env=not direct, headers=headers
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks.errors import SettingsError
@@ -121,6 +121,13 @@ class Settings(BaseSettings):
     max_metadata_bytes: int = Field(
         default=64 * 1024, ge=2, description="JSON bytes of one document's metadata; then 422."
     )
+    api_keys_file: Path | None = Field(
+        default=None,
+        description="API keys of `embedmill keys`; unset: the web answers this machine only.",
+    )
+    api_key: SecretStr | None = Field(
+        default=None, description="The API key that `embedmill` itself sends."
+    )
     job_ttl_s: int = Field(
         default=24 * 3600, ge=60, description="Seconds a settled job can still be asked for."
     )
@@ -184,6 +191,11 @@ class Settings(BaseSettings):
         if database and not database.isdigit():
             raise ValueError("must end with the number of a database, as in redis://host:6379/0")
         return url
+
+    @field_validator("api_keys_file")
+    @classmethod
+    def _is_expanded(cls, path: Path | None) -> Path | None:
+        return path and path.expanduser()
 
     @field_validator("qdrant_url")
     @classmethod

@@ -1,6 +1,9 @@
 """The web application: `uvicorn webapp.main:app --workers N`. Any number share one queue."""
 
 import logging
+import multiprocessing
+import os
+import signal
 import sys
 from typing import Any
 
@@ -13,6 +16,7 @@ from tasks.logs import format_logs
 from tasks.settings import get_settings
 from webapp import dead, health, routes
 from webapp.failures import handle_errors
+from webapp.keys import check_address, describe_keys, guard, is_uvicorn
 from webapp.schemas import EmbedIn, ReplayIn
 from webapp.state import lifespan
 
@@ -20,7 +24,7 @@ VERSION = "0.1.0"
 
 
 def create_app() -> FastAPI:
-    """An application with its routes; it connects when it starts serving."""
+    """An application with its routes; it connects when it starts serving. Raises SettingsError."""
     app: FastAPI = FastAPIOffline(
         title="Embedmill",
         version=VERSION,
@@ -30,6 +34,7 @@ def create_app() -> FastAPI:
         routes=[*routes.router.routes, *dead.router.routes, *health.router.routes],
     )
     handle_errors(app)
+    guard(app, get_settings())
     app.openapi = lambda: _schema(app)  # type: ignore[method-assign]
     return app
 
@@ -46,6 +51,7 @@ def _schema(app: FastAPI) -> dict[str, Any]:
             components.update(body.pop("$defs", {}))
             components[model.__name__] = body
         _forget_fastapis_422(schema)
+        describe_keys(schema)
         app.openapi_schema = schema
     return app.openapi_schema
 
@@ -65,11 +71,20 @@ def _forget_fastapis_422(schema: dict[str, Any]) -> None:
 def _validated() -> FastAPI:
     try:
         settings = get_settings()
+        check_address(settings, sys.argv)
     except SettingsError as error:
+        _end_with_parent()
         sys.exit(f"embedmill: {error}")
     # uvicorn has set its handlers before it imports this
     format_logs(settings, *map(logging.getLogger, ("uvicorn", "uvicorn.access")))
     return create_app()
+
+
+def _end_with_parent() -> None:
+    """uvicorn's main process would start a child that was refused again and again."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None and is_uvicorn(sys.argv):
+        os.kill(parent.pid, signal.SIGTERM)
 
 
 app = _validated()

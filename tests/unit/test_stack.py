@@ -291,3 +291,9 @@ def test_each_model_has_a_demo_folder_of_its_own() -> None:
 def test_the_demo_says_how_to_go_on_with_its_data(given: dict[str, Any], words: str) -> None:
     last = conclude(Tally(), 0, Path("/some where"), Settings(**given)).splitlines()[-1]
     assert re.fullmatch(rf"  {re.escape(words)} \S*embedmill up", last)
+
+
+def test_the_file_of_api_keys_is_found_from_another_folder(tmp_path: Path) -> None:
+    given = Settings(api_keys_file=Path("keys.jsonl"))
+    environment = plan(tmp_path, settings=given).environment
+    assert environment["EMBED_API_KEYS_FILE"] == str(Path.cwd() / "keys.jsonl")
