@@ -2,6 +2,7 @@
 #   make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"    a CPU build of torch
 PYTHON ?= python3
 PIP_ARGS ?=
+PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile
 BENCH_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,7 +17,7 @@ up: $(VENV)/local.stamp
 	$(BIN)/embedmill up
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
