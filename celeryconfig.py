@@ -22,7 +22,7 @@ except SettingsError as error:
 broker_url = _settings.broker_url
 result_backend = _settings.broker_url
 
-# Two queues, documents and queries; Flower learns from this what to count before any worker was seen.
+# Documents and queries; Flower learns from this what to count before any worker was seen.
 task_default_queue = QUEUE
 task_queues = [Queue(QUEUE), Queue(QUERY_QUEUE)]
 

@@ -9,9 +9,9 @@ from fastapi_offline import FastAPIOffline
 
 from tasks.errors import SettingsError
 from tasks.settings import get_settings
-from webapp import health, routes
+from webapp import embeddings, health, routes, search
 from webapp.failures import handle_errors
-from webapp.schemas import EmbedIn
+from webapp.schemas import EmbeddingsIn, EmbedIn, SearchIn
 from webapp.state import lifespan
 
 VERSION = "0.1.0"
@@ -25,7 +25,11 @@ def create_app() -> FastAPI:
         summary="Turns texts into vectors in Qdrant, and loses none.",
         lifespan=lifespan,
         # as they are: each request would pay for the indirection of an included router
-        routes=[*routes.router.routes, *health.router.routes],
+        routes=[
+            route
+            for module in (routes, embeddings, search, health)
+            for route in module.router.routes
+        ],
     )
     handle_errors(app)
     app.openapi = lambda: _schema(app)  # type: ignore[method-assign]
@@ -33,15 +37,16 @@ def create_app() -> FastAPI:
 
 
 def _schema(app: FastAPI) -> dict[str, Any]:
-    """OpenAPI with the body of `POST /embed`, which is read without FastAPI's help."""
+    """OpenAPI with the bodies that are read without FastAPI's help."""
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title, version=app.version, summary=app.summary, routes=app.routes
         )
-        body = EmbedIn.model_json_schema(ref_template="#/components/schemas/{model}")
         components = schema["components"]["schemas"]
-        components.update(body.pop("$defs"))
-        components["EmbedIn"] = body
+        for model in (EmbedIn, EmbeddingsIn, SearchIn):
+            body = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            components.update(body.pop("$defs", {}))
+            components[model.__name__] = body
         _forget_fastapis_422(schema)
         app.openapi_schema = schema
     return app.openapi_schema

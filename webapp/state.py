@@ -15,6 +15,7 @@ from tasks.broker import connect_async, redis_errors
 from tasks.errors import BrokerDown
 from tasks.ledger import Ledger, run_async
 from tasks.settings import Settings, get_settings
+from webapp.asking import SILENCE_S, Answers, Asker
 from webapp.intake import Intake
 
 logger = logging.getLogger("uvicorn.error")
@@ -29,6 +30,7 @@ class Resources:
     redis: "redis.asyncio.Redis"
     ledger: Ledger
     intake: Intake
+    asker: Asker
 
 
 class State(TypedDict):
@@ -44,16 +46,18 @@ async def lifespan(_: FastAPI) -> AsyncIterator[State]:
     celery_app.amqp.queues  # noqa: B018  # Celery reads its configuration now, not in a request
     client = connect_async(settings)
     await _warn_of_redis(client, settings)
+    answers = Answers(connect_async(settings, timeout_s=SILENCE_S), settings.broker_url)
     try:
-        yield State(resources=_resources(settings, client))
+        yield State(resources=_resources(settings, client, answers))
     finally:
+        await answers.close()
         await client.aclose(close_connection_pool=True)
 
 
-def _resources(settings: Settings, client: "redis.asyncio.Redis") -> Resources:
+def _resources(settings: Settings, client: "redis.asyncio.Redis", answers: Answers) -> Resources:
     ledger = Ledger(settings)
     intake = Intake(lambda submissions: run_async(client, ledger.accept_all(submissions)))
-    return Resources(settings, client, ledger, intake)
+    return Resources(settings, client, ledger, intake, Asker(client, answers, settings))
 
 
 async def _warn_of_redis(client: "redis.asyncio.Redis", settings: Settings) -> None:

@@ -26,7 +26,7 @@ QUARANTINE = "embedmill:quarantine"
 """The last 1,000 messages that could not be read, newest first."""
 FETCH_MESSAGES = 64
 FETCH_QUERIES = 16
-"""Queries that a worker holds at most: few, so that none waits here while another worker is idle."""
+"""Queries that a worker holds at most: few, as another worker may be idle."""
 SWEEP_MESSAGES = 256
 RENEWALS = 6
 """Renewals within a lease: some may fail and the lease still holds."""

@@ -67,6 +67,15 @@ def run(
     return [outcomes[at] for at in range(len(documents))]
 
 
+def encode_whole(
+    texts: Sequence[TokenizedText], encoder: Encoder, budget_tokens: int
+) -> list[Vector | EmbedError]:
+    """The vector of each text, or what kept it from being made. Raises EncoderBroken."""
+    made = _encode({at: Cut([text]) for at, text in enumerate(texts)}, encoder, budget_tokens)
+    found = (made[at] for at in range(len(texts)))
+    return [one if isinstance(one, EmbedError) else one[0] for one in found]
+
+
 def fail(placed: PlacedDocument, error: EmbedError) -> Outcome:
     """How a document ends that this error befell."""
     document_id = placed.document.id

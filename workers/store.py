@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import (
@@ -20,8 +22,9 @@ from qdrant_client.http.exceptions import (
     UnexpectedResponse,
 )
 
-from tasks.errors import ModelMismatch, StoreDown, StoreError, StoreRejected
+from tasks.errors import CollectionNotFound, ModelMismatch, StoreDown, StoreError, StoreRejected
 from tasks.messages import ModelCard
+from tasks.queries import Search
 from tasks.settings import redact
 from workers.provenance import describe_mismatch, read_provenance, write_provenance
 from workers.upserts import Point
@@ -82,8 +85,45 @@ class QdrantStore:
         """
         self._retry(lambda: self._write(collection, points))
 
+    def search(
+        self, search: Search, vector: NDArray[np.float32], card: ModelCard
+    ) -> list[dict[str, Any]]:
+        """See `workers.upserts.SearchIndex`."""
+        try:
+            if self._cards.get(search.collection) != card:
+                info = self._find(search.collection)
+                if info is None:
+                    raise _not_found(search)
+                self._check(search.collection, info, card)
+            return self._query(search, vector)
+        except UnexpectedResponse as error:
+            if error.status_code == 404:
+                raise _not_found(search) from error
+            raise self._translate(error) from error
+        except (ApiException, QdrantException) as error:
+            raise self._translate(error) from error
+
     def close(self) -> None:
         self._client.close()
+
+    def _query(self, search: Search, vector: NDArray[np.float32]) -> list[dict[str, Any]]:
+        # not through the client's models: the filter is the user's, for the server to judge
+        body = {
+            "query": vector,
+            "limit": search.limit,
+            "with_payload": True,
+            **({} if search.filter is None else {"filter": search.filter}),
+        }
+        reply = self._client.http.client.request(
+            type_=models.InlineResponse20022,
+            method="POST",
+            url="/collections/{collection_name}/points/query",
+            path_params={"collection_name": search.collection},
+            headers={"Content-Type": "application/json"},
+            content=orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY),
+        )
+        points = reply.result.points if reply.result else []
+        return [{"id": str(p.id), "score": p.score, "payload": p.payload or {}} for p in points]
 
     def _write(self, collection: str, points: Sequence[Point]) -> None:
         self._put(collection, points)
@@ -214,6 +254,10 @@ class QdrantStore:
         if not isinstance(error, UnexpectedResponse) or error.status_code in _AWAY:
             return StoreDown(f"Qdrant at {self._url} does not answer: {_reason(error)}")
         return StoreRejected(f"Qdrant refused it ({error.status_code}): {_reason(error)}")
+
+
+def _not_found(search: Search) -> CollectionNotFound:
+    return CollectionNotFound(f"there is no collection {search.collection}")
 
 
 def _older(leftover: Leftover) -> models.FilterSelector:

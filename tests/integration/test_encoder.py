@@ -72,6 +72,7 @@ def test_a_prompt_and_padding_on_the_left_are_kept(encoder: Encoder) -> None:
         Tokenizer.from_str(backend.backend_tokenizer.to_str()),
         max_tokens=8,
         prompt="query: ",
+        query_prompt="question: ",
         pad_id=7,
         pad_left=True,
     )
@@ -82,7 +83,9 @@ def test_a_prompt_and_padding_on_the_left_are_kept(encoder: Encoder) -> None:
     assert ids[0, :3].tolist() == [7, 7, 7]
     assert mask.sum(axis=1).tolist() == [5, 8]
     assert [ids[1, 0], ids[1, -1]] == [short.ids[0], short.ids[-1]]  # special tokens stay
-    assert tokenizer.count_prompt_tokens() == 3
+    (query,) = tokenizer.tokenize_queries(["hello"])
+    assert query.ids == encoder.tokenize(["question: hello"])[0].ids
+    assert tokenizer.count_prompt_tokens(tokenizer.prompt) == 3
     with pytest.raises(ModelError, match="no room for a text"):
         TextTokenizer(Tokenizer.from_str(tokenizer.to_json()), max_tokens=2)
 
