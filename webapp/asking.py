@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 BLOCK_S = 1
 """Seconds of one wait for answers; the connection is given up after longer silence."""
-SILENCE_S = 3.0
+SILENCE_S = 2.0
 ASK_S = 1.8
 """A query is in the queue after this many seconds, or refused."""
 RETRY_AFTER_S = 1
@@ -124,7 +124,8 @@ class Asker:
                 pipe.hgetall(WORKERS)
                 pipe.time()
                 rows, (seconds, _) = await _in_time(pipe.execute())
-        cards = [one.card for one in read_workers(rows, float(seconds)) if one.card and one.warm]
+        # one without a warm child is loading its model: the query waits for it
+        cards = [one.card for one in read_workers(rows, float(seconds)) if one.card]
         if not cards:
             raise NoAnswer("no worker with a loaded model is there", code="no_worker")
         return cards[0]

@@ -1,32 +1,32 @@
 """Queries through web, Redis and a real worker: OpenAI's client is pleased, and search finds."""
 
 import base64
+import os
+import signal
+import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import numpy as np
 import openai
+import orjson
 import pytest
 
 from tasks import embed
+from tasks.queries import ASKED
 from tasks.settings import Settings
+from tests.acceptance.asking import QUERY_LIMIT, left_over
+from tests.processes import wait_until
 from tests.redis_server import RedisServer
-from tests.web_server import WebServer, local_web
+from tests.web_server import WebServer
 from tests.worker import Worker
 from workers.encoder import encode_texts
 from workers.fake import MAX_TOKENS, FakeEncoder
 
 TIMEOUT_S = 60
-LIMIT = 200
-
-
-@pytest.fixture(scope="module")
-def web(stack_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
-    env = stack_env | {"EMBED_QUERY_LIMIT": str(LIMIT), "EMBED_QUERY_TIMEOUT_S": "20"}
-    with local_web(tmp_path_factory.mktemp("web"), env) as server:
-        yield server
 
 
 @pytest.fixture
@@ -43,11 +43,6 @@ def client(web: WebServer, worker: Worker) -> Iterator[openai.OpenAI]:
 
 def expected(*texts: str) -> np.ndarray:
     return encode_texts(FakeEncoder(Settings(model="fake")), texts)
-
-
-def left_over(broker: RedisServer) -> list[str]:
-    keys = [str(key) for key in broker.client.scan_iter("*")]
-    return [key for key in keys if "quer" in key or "answers" in key]
 
 
 def test_openais_client_gets_vectors(client: openai.OpenAI, redis_server: RedisServer) -> None:
@@ -81,7 +76,7 @@ def test_base64_is_little_endian_float32(http: httpx.Client) -> None:
         ({"input": "a", "model": "fake", "dimensions": 5}, 400, "dimensions", "invalid_value"),
         ({"input": "a", "model": "fake", "encoding_format": "x"}, 400, None, "invalid_value"),
         ({"input": "a", "model": "fake", "colour": "red"}, 400, None, "field_unknown"),
-        ({"input": ["a"] * (LIMIT + 1), "model": "fake"}, 413, None, "request_too_large"),
+        ({"input": ["a"] * (QUERY_LIMIT + 1), "model": "fake"}, 413, None, "request_too_large"),
         (
             {"input": ["a", "b " * 300], "model": "fake"},
             400,
@@ -157,3 +152,53 @@ def test_a_search_that_cannot_be_done_is_a_problem(
     response = http.post("/search", json=wish)
     assert response.headers["content-type"] == "application/problem+json"
     assert (response.status_code, response.json()["code"]) == (status, code), response.text
+
+
+@contextmanager
+def stopped(worker: Worker) -> Iterator[None]:
+    """The worker's processes stand still for the block; its announcement lasts some seconds."""
+    everyone = [worker.program.pid, *(child.pid for child in worker.children())]
+    for pid in everyone:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in everyone:
+            os.kill(pid, signal.SIGCONT)
+
+
+def call(web: WebServer, texts: Sequence[str]) -> socket.socket:
+    body = orjson.dumps({"input": texts, "model": "fake"})
+    caller = socket.create_connection(("127.0.0.1", web.port))
+    head = f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    caller.sendall(head.encode() + body)
+    return caller
+
+
+def test_a_query_whose_client_is_gone_is_no_work(
+    web: WebServer, worker: Worker, redis_server: RedisServer
+) -> None:
+    with stopped(worker):
+        caller = call(web, ["nobody listens"])
+        wait_until(lambda: redis_server.client.zcard(ASKED), "it is asked")
+        caller.close()
+        wait_until(lambda: not redis_server.client.exists(ASKED), "it is forgotten")
+    wait_until(lambda: not redis_server.client.exists("query"), "its message is gone")
+    wait_until(lambda: not redis_server.client.exists("unacked"), "none is held")
+    assert left_over(redis_server) == []
+
+
+def test_too_many_queries_are_refused(
+    web: WebServer, worker: Worker, redis_server: RedisServer, http: httpx.Client
+) -> None:
+    with stopped(worker):
+        caller = call(web, ["it waits"] * QUERY_LIMIT)
+        wait_until(lambda: redis_server.client.zcard(ASKED), "it is asked")
+        response = http.post("/v1/embeddings", json={"input": "a", "model": "fake"})
+        problem = http.post("/search", json={"text": "a"})
+    assert (response.status_code, problem.status_code) == (429, 429)
+    assert response.json()["error"]["code"] == problem.json()["code"] == "queue_full"
+    assert int(response.headers["retry-after"]) >= 1
+    assert caller.recv(12) == b"HTTP/1.1 200"
+    caller.close()
+    assert left_over(redis_server) == []
