@@ -14,7 +14,7 @@ from tests.texts import SCRIPTS, varied_texts
 from workers.encoder import Encoder, count_tokens, encode_texts
 from workers.plan import plan
 from workers.tokenization import TextTokenizer
-from workers.torch_encoder import load_encoder
+from workers.torch_encoder import SentenceTransformerEncoder, load_encoder
 from workers.weights import find_weights
 
 pytestmark = pytest.mark.model
@@ -88,6 +88,19 @@ def test_a_prompt_and_padding_on_the_left_are_kept(encoder: Encoder) -> None:
     assert tokenizer.count_prompt_tokens(tokenizer.prompt) == 3
     with pytest.raises(ModelError, match="no room for a text"):
         TextTokenizer(Tokenizer.from_str(tokenizer.to_json()), max_tokens=2)
+
+
+def test_queries_and_documents_have_the_models_prompts() -> None:
+    folder = find_weights(Settings(model=DEFAULT_MODEL))
+    prompts = {"query": "query: ", "passage": "a text that answers: "}
+    model = SentenceTransformer(str(folder), device="cpu", local_files_only=True, prompts=prompts)
+    encoder = SentenceTransformerEncoder(model, "prompted")
+    text = "how are files opened?"
+    query = encoder.encode(encoder.tokenize_queries([text]))
+    document = encoder.encode(encoder.tokenize([text]))
+    assert np.allclose(query, model.encode_query([text]), atol=1e-5)
+    assert np.allclose(document, model.encode([text], prompt_name="passage"), atol=1e-5)
+    assert not np.allclose(query, document, atol=1e-2)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
