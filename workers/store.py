@@ -66,6 +66,7 @@ class QdrantStore:
         self._on_collection = on_collection
         self._gives_up = gives_up
         self._cards: dict[str, ModelCard] = {}
+        self._seen: dict[str, ModelCard] = {}
         timeout_s = max(1, math.ceil(min(REQUEST_TIMEOUT_S, wait_s)))
         # the compatibility check would be a request, and a warning, before the first retry
         self._client = QdrantClient(url=url, timeout=timeout_s, check_compatibility=False)
@@ -90,21 +91,27 @@ class QdrantStore:
     ) -> list[dict[str, Any]]:
         """See `workers.upserts.SearchIndex`."""
         try:
-            if self._cards.get(search.collection) != card:
-                info = self._find(search.collection)
-                if info is None:
-                    raise _not_found(search)
-                self._check(search.collection, info, card)
+            if card not in (self._cards.get(search.collection), self._seen.get(search.collection)):
+                self._admit(search.collection, card)
             return self._query(search, vector)
         except UnexpectedResponse as error:
             if error.status_code == 404:
-                raise _not_found(search) from error
+                self._seen.pop(search.collection, None)
+                raise _not_found(search.collection) from error
             raise self._translate(error) from error
         except (ApiException, QdrantException) as error:
             raise self._translate(error) from error
 
     def close(self) -> None:
         self._client.close()
+
+    def _admit(self, collection: str, card: ModelCard) -> None:
+        """Let searches with this card's vectors pass; once a process."""
+        info = self._find(collection)
+        if info is None:
+            raise _not_found(collection)
+        self._check(collection, info, card)
+        self._seen[collection] = card
 
     def _query(self, search: Search, vector: NDArray[np.float32]) -> list[dict[str, Any]]:
         # not through the client's models: the filter is the user's, for the server to judge
@@ -256,8 +263,8 @@ class QdrantStore:
         return StoreRejected(f"Qdrant refused it ({error.status_code}): {_reason(error)}")
 
 
-def _not_found(search: Search) -> CollectionNotFound:
-    return CollectionNotFound(f"there is no collection {search.collection}")
+def _not_found(collection: str) -> CollectionNotFound:
+    return CollectionNotFound(f"there is no collection {collection}")
 
 
 def _older(leftover: Leftover) -> models.FilterSelector:

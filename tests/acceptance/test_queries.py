@@ -6,6 +6,7 @@ import signal
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,6 +54,19 @@ def test_openais_client_gets_vectors(client: openai.OpenAI, redis_server: RedisS
     assert np.allclose([row.embedding for row in many.data], expected(*texts))
     assert [row.index for row in many.data] == list(range(150))
     assert (many.model, many.usage.prompt_tokens, many.usage.total_tokens) == ("fake", 450, 450)
+    assert left_over(redis_server) == []
+
+
+def test_many_at_once_get_their_own_answers(
+    client: openai.OpenAI, redis_server: RedisServer
+) -> None:
+    def ask(number: int) -> bool:
+        texts = [f"caller {number} text {n}" for n in range(1 + number % 3)]
+        answer = client.embeddings.create(input=texts, model="fake")
+        return np.allclose([row.embedding for row in answer.data], expected(*texts))
+
+    with ThreadPoolExecutor(20) as callers:
+        assert all(callers.map(ask, range(100)))
     assert left_over(redis_server) == []
 
 
