@@ -24,7 +24,8 @@ result_backend = _settings.broker_url
 
 # Documents and queries; Flower learns from this what to count before any worker was seen.
 task_default_queue = QUEUE
-task_queues = [Queue(QUEUE), Queue(QUERY_QUEUE)]
+# Each bound to itself only: by default both would get what goes to the exchange of the first.
+task_queues = [Queue(name, routing_key=name) for name in (QUEUE, QUERY_QUEUE)]
 
 # Whatever app `-A` names, workers (and only they) start as `workers` says.
 imports = ["workers"]
