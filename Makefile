@@ -2,11 +2,12 @@
 #   make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"    a CPU build of torch
 PYTHON ?= python3
 PIP_ARGS ?=
+BENCH_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test up check chaos
+.PHONY: demo test up check bench chaos
 
 demo: $(VENV)/local.stamp
 	$(BIN)/embedmill demo
@@ -16,6 +17,9 @@ up: $(VENV)/local.stamp
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
 chaos: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m chaos -s tests/acceptance/chaos

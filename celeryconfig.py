@@ -9,6 +9,7 @@ import click
 from kombu import Queue
 
 from tasks.errors import SettingsError
+from tasks.gpus import list_gpus
 from tasks.messages import QUERY_QUEUE, QUERY_TASK_NAME, QUEUE
 from tasks.settings import get_settings
 
@@ -46,7 +47,8 @@ result_expires = 3600
 # Flower shows every task's life.
 worker_send_task_events = True
 
-worker_concurrency = _settings.concurrency
+# a GPU is filled by one child; None: a child a core
+worker_concurrency = _settings.concurrency or len(list_gpus(_settings)) or None
 worker_prefetch_multiplier = _settings.prefetch_multiplier
 # The default of 4 s makes Celery kill children that load a model, for ever.
 worker_proc_alive_timeout = _settings.load_timeout_s
@@ -57,10 +59,12 @@ worker_redirect_stdouts = False
 
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None  # keep trying: the queue is on disk and comes back
+# what dead workers held is looked for this often (every 10 s; Celery's default is every 100 s), and
+# their leases end so much earlier that it runs again within the setting
+_sweep_s = _settings.visibility_timeout_s / 6
 broker_transport_options = {
-    "visibility_timeout": _settings.visibility_timeout_s,
-    # sweep for what dead workers held every 10 s instead of every 100 s
-    "unacked_restore_interval": 10,
+    "visibility_timeout": _settings.visibility_timeout_s - _sweep_s,
+    "unacked_restore_interval": _sweep_s,
     "unacked_restore_throttle": 1,
     # one list a queue: what `LLEN embed` counts is what waits
     "priority_steps": [0],

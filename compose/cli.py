@@ -15,6 +15,7 @@ COUNT = click.IntRange(1, 512)
 FILE = click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True)
 WEB_URL = click.option("--url", help="Of the web. [stack.json, else http://127.0.0.1:8080]")
 COLLECTION = click.option("--collection", help="[EMBED_COLLECTION]")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
 def parse_names(_ctx: click.Context, _param: click.Parameter, value: str) -> frozenset[str]:
@@ -23,6 +24,22 @@ def parse_names(_ctx: click.Context, _param: click.Parameter, value: str) -> fro
     if unknown := sorted(names - set(NAMES)):
         raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(NAMES)}")
     return names
+
+
+def choose_letters(
+    ids: tuple[str, ...], everything: bool, code: str | None
+) -> tuple[tuple[str, ...], str | None]:
+    """Exactly one of ids, --all and --code."""
+    if sum((bool(ids), everything, code is not None)) != 1:
+        raise click.UsageError("give ids of dead letters, or --all, or --code CODE")
+    return ids, code
+
+
+def choosing_letters(command: Any) -> Any:
+    """A command with the options that `choose_letters` reads."""
+    command = click.option("--code", help="All that failed with it.")(command)
+    command = click.option("--all", "everything", is_flag=True)(command)
+    return click.argument("ids", nargs=-1, metavar="[ID...]")(command)
 
 
 class Verbs(click.Group):
@@ -93,7 +110,7 @@ def ingest(files: tuple[str, ...], url: str | None, **options: Any) -> None:
 @click.argument("query")
 @COLLECTION
 @click.option("--limit", type=click.IntRange(1, 1000), default=5, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@AS_JSON
 def search(query: str, collection: str | None, limit: int, as_json: bool) -> None:
     """Find what is nearest to a query."""
     from compose.search import run
@@ -115,12 +132,68 @@ def job(job_id: str, url: str | None, watch: bool, cancel: bool) -> None:
 
 @main.command()
 @click.argument("job_id", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@AS_JSON
 def verify(job_id: str, as_json: bool) -> None:
     """Compare a job's ledger with the store, document by document."""
     from compose.verify import run
 
     run(job_id, as_json=as_json)
+
+
+@main.group()
+def dead() -> None:
+    """Documents that failed: look at them, send them again, or let them go."""
+
+
+@dead.command("list")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True)
+@click.option("--code", help="Only those that failed with it.")
+@AS_JSON
+@WEB_URL
+def list_letters(limit: int, code: str | None, url: str | None, as_json: bool) -> None:
+    """Show the newest, and why they failed."""
+    from compose.dead import list_letters as run
+
+    run(url, limit, code, as_json=as_json)
+
+
+@dead.command("show")
+@click.argument("letter_id", metavar="ID")
+@AS_JSON
+@WEB_URL
+def show_letter(letter_id: str, url: str | None, as_json: bool) -> None:
+    """Show one whole, with its text."""
+    from compose.dead import show as run
+
+    run(letter_id, url, as_json=as_json)
+
+
+@dead.command("replay")
+@choosing_letters
+@AS_JSON
+@WEB_URL
+def replay_letters(url: str | None, as_json: bool, **chosen: Any) -> None:
+    """Accept them anew, each under its old acceptance number; waits for room."""
+    from compose.dead import replay as run
+
+    ids, code = choose_letters(**chosen)
+    run(ids, code, url, as_json=as_json)
+
+
+@dead.command("purge")
+@choosing_letters
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@AS_JSON
+@WEB_URL
+def purge_letters(url: str | None, as_json: bool, yes: bool, **chosen: Any) -> None:
+    """Remove them with their texts, for good."""
+    from compose.dead import purge as run
+
+    ids, code = choose_letters(**chosen)
+    if not ids and not yes:
+        what = "all dead letters" if code is None else f"all dead letters of code {code}"
+        click.confirm(f"Remove {what}?", abort=True, err=True)
+    run(ids, code, url, as_json=as_json)
 
 
 @main.command()

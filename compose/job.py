@@ -66,12 +66,12 @@ def _rows(job: JobOut) -> list[tuple[str, str]]:
     if job.state == "open":
         left = "not known yet" if job.eta_s is None else format_duration(job.eta_s)
         rows.append(("time left", left))
-    rows.append(("created", _time(job.created_at)))
+    rows.append(("created", format_time(job.created_at)))
     if job.settled_at is not None:
-        rows.append(("settled", _time(job.settled_at)))
+        rows.append(("settled", format_time(job.settled_at)))
     return rows
 
 
-def _time(unix_s: float) -> str:
+def format_time(unix_s: float) -> str:
     """In this machine's time zone."""
     return datetime.fromtimestamp(unix_s).astimezone().isoformat(sep=" ", timespec="seconds")

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from compose.addresses import find_services
 from compose.search import TIMEOUT_S, store_errors
-from tasks.broker import connect, redis_errors
+from tasks.broker import connect
 from tasks.letters import read_letters
 from tasks.messages import point_id
 from tasks.roster import Entry, Roster, read_roster
@@ -96,9 +96,9 @@ def compare(
         by_ending[entry.ending].append(entry)
     yield from _check_done(by_ending["done"], store)
     if by_ending["failed"]:
-        with redis_errors(settings.broker_url):
-            own = (letter for letter in read_letters(client) if letter.job_id == roster.job_id)
-            yield from check_failed(roster, {letter.index for letter in own})
+        letters = read_letters(client, settings)
+        own = {letter.index for letter in letters if letter.job_id == roster.job_id}
+        yield from check_failed(roster, own)
     if by_ending["open"]:
         gone = Audit(settings).find_missing(roster.job_id)
         yield from (

@@ -3,7 +3,7 @@
 One call is one request; `compose.patience` repeats those that may succeed later.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, Self, TypeVar
 from urllib.parse import quote, urlsplit
@@ -15,7 +15,16 @@ from pydantic import BaseModel, ValidationError
 from compose.errors import WebBusy, WebDown, WebRefused
 from tasks.errors import JobNotFound
 from tasks.settings import redact
-from webapp.schemas import Accepted, JobOut, Problem, Readiness
+from webapp.schemas import (
+    Accepted,
+    JobOut,
+    LetterList,
+    LetterOut,
+    Problem,
+    Purged,
+    Readiness,
+    Replayed,
+)
 
 TIMEOUT_S = 15.0
 """The web answers within two seconds even without its Redis; a large body takes a while."""
@@ -58,6 +67,29 @@ class WebClient:
     def cancel(self, job_id: str) -> JobOut:
         """Cancel what has not started. Raises JobNotFound, WebDown, WebRefused."""
         return self._job("DELETE", job_id)
+
+    def letters(self, limit: int, cursor: str | None, code: str | None) -> LetterList:
+        """A page of dead letters. Raises WebDown, WebRefused."""
+        given = {"limit": limit, "cursor": cursor, "code": code}
+        params = {name: value for name, value in given.items() if value is not None}
+        return self._call(LetterList, "GET", "/dead", params=params)
+
+    def letter(self, letter_id: str) -> LetterOut:
+        """Raises WebDown, WebRefused."""
+        return self._call(LetterOut, "GET", f"/dead/{quote(letter_id, safe='')}")
+
+    def replay(self, wanted: Mapping[str, object]) -> Replayed:
+        """Accept letters anew: `ids`, `code` or `all`. Raises WebBusy, WebDown, WebRefused."""
+        return self._call(Replayed, "POST", "/dead/replay", content=orjson.dumps(wanted))
+
+    def purge_letter(self, letter_id: str) -> Purged:
+        """Raises WebDown, WebRefused."""
+        return self._call(Purged, "DELETE", f"/dead/{quote(letter_id, safe='')}")
+
+    def purge_letters(self, code: str | None) -> Purged:
+        """All, or those of a code. Raises WebDown, WebRefused."""
+        params = {} if code is None else {"code": code}
+        return self._call(Purged, "DELETE", "/dead", params=params)
 
     def readiness(self) -> Readiness:
         """Of the whole pipeline. Raises WebDown, WebRefused."""

@@ -13,6 +13,7 @@
     ├── NoAnswer                no worker has answered a query in time
     ├── CollectionNotFound      there is no such collection to search
     ├── ModelNotFound           the workers run another model than the one asked for
+    ├── LetterNotFound          no such dead letter: it was replayed, purged, or made room
     ├── DocumentsFailed         every document of a task failed
     ├── ModelMismatch           the collection was made by another model
     ├── ModelError              the model cannot be loaded, or made something that is not a vector
@@ -112,6 +113,10 @@ class CollectionNotFound(EmbedError):
 
 class ModelNotFound(EmbedError):
     default_code = "model_not_found"
+
+
+class LetterNotFound(EmbedError):
+    default_code = "letter_not_found"
 
 
 class DocumentsFailed(EmbedError):

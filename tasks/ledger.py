@@ -108,13 +108,18 @@ class Submission:
     queue: str
     due_at: float = 0.0
     """When it may begin, in Unix seconds; what is past means now."""
+    letters: Sequence[str] = ()
+    """The dead letters that it replays; they go in the step that accepts it."""
+    numbers: Sequence[int] = ()
+    """The acceptance numbers that the documents of these letters keep."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The documents of a message that are not settled: indices in their job, ascending.
 
-    `expired` when the job's record is gone. A document's acceptance number is `sequence` + index.
+    `expired` when the job's record is gone. A document's acceptance number is `sequence` + index,
+    or has its place in `numbers`: replayed documents keep theirs.
     `suspect` when an earlier claim of this message ended without a word: its process was lost.
     `done` and `failed` count those of its documents that have ended already.
     """
@@ -125,6 +130,11 @@ class Claim:
     suspect: bool = False
     done: int = 0
     failed: int = 0
+    numbers: tuple[int, ...] = ()
+
+    def number(self, index: int) -> int:
+        """A document's acceptance number."""
+        return self.numbers[index] if self.numbers else self.sequence + index
 
 
 class Ledger:
@@ -159,7 +169,7 @@ class Ledger:
         read: Callable[[Iterator[int | EmbedError]], T],
     ) -> Call[T]:
         limits = self._settings
-        keys = [OUTSTANDING, TOTALS, JOBS, DRAIN, SEQUENCE, COLLECTIONS]
+        keys = [OUTSTANDING, TOTALS, JOBS, DRAIN, SEQUENCE, COLLECTIONS, DEAD, DEAD_BYTES]
         args: list[Value] = [mode, limits.queue_limit, limits.queue_bytes, self._model]
         for submission in submissions:
             keys += (job_key(submission.job_id), submission.queue)
@@ -312,20 +322,23 @@ def _claim(reply: Any) -> Claim:
         done=int(reply[3]),
         failed=int(reply[4]),
         indices=tuple(map(int, reply[5])),
+        numbers=tuple(orjson.loads(reply[6])) if reply[6] else (),
     )
 
 
 def _job(submission: Submission) -> bytes:
-    return orjson.dumps(
-        {
-            "id": submission.job_id,
-            "collection": submission.collection,
-            "on_long": submission.on_long,
-            "due": submission.due_at,
-            "sizes": submission.sizes,
-            "messages": len(submission.envelopes),
-        }
-    )
+    fields: dict[str, Any] = {
+        "id": submission.job_id,
+        "collection": submission.collection,
+        "on_long": submission.on_long,
+        "due": submission.due_at,
+        "sizes": submission.sizes,
+        "messages": len(submission.envelopes),
+    }
+    if submission.letters:
+        numbers = orjson.dumps(submission.numbers).decode()
+        fields |= {"letters": submission.letters, "numbers": numbers}
+    return orjson.dumps(fields)
 
 
 def _only(answers: Iterator[int | EmbedError]) -> int:

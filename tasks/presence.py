@@ -3,13 +3,14 @@
 Workers write, the web and the local stack read. An announcement that is not renewed expires.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
 import redis
 
+from tasks.broker import text
 from tasks.messages import ModelCard
 
 WORKERS = "embedmill:workers"
@@ -18,13 +19,15 @@ COLLECTIONS = "embedmill:collections"
 
 @dataclass(frozen=True, slots=True)
 class WorkerPresence:
-    """A worker's main process: `warm` of its `concurrency` children have loaded the model."""
+    """A worker's main process: `warm` of its `concurrency` children have loaded the model, and the
+    one that has been at its work for longest began `busy_s` seconds ago."""
 
     name: str
     pid: int
     concurrency: int
     warm: int
     card: ModelCard | None
+    busy_s: float = 0.0
 
 
 def announce(client: redis.Redis, presence: WorkerPresence, *, ttl_s: float) -> None:
@@ -62,6 +65,13 @@ def read_workers(rows: Mapping[Any, bytes | str], now: float) -> list[WorkerPres
 def record_collection(client: redis.Redis, collection: str, model: str, dimension: int) -> None:
     """Say which model a collection was made by, so that the web can refuse another at the door."""
     client.hset(COLLECTIONS, collection, orjson.dumps({"model": model, "dimension": dimension}))
+
+
+def forget_collections(client: redis.Redis, existing: Collection[str]) -> None:
+    """Forget who made the collections that exist no more: whoever comes next may make them."""
+    gone = [name for name in client.hkeys(COLLECTIONS) if text(name) not in existing]
+    if gone:
+        client.hdel(COLLECTIONS, *gone)
 
 
 def _key(name: str, pid: int) -> str:

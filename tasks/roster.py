@@ -6,6 +6,7 @@ index is a field of the `open` hash) nor `done`. All of it expires with the job.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Literal
 
 import orjson
@@ -59,6 +60,7 @@ def read_roster(client: redis.Redis, job_id: str, settings: Settings) -> Roster:
         raise JobNotFound(f"there is no job {job_id!r}, or it was settled long ago")
     fields = {text(name): text(value) for name, value in values.items()}
     first, accepted = int(fields["sequence"]), int(fields["accepted"])
+    numbers = orjson.loads(fields["numbers"]) if "numbers" in fields else count(first)
     still_open = {int(index) for index in opened}
     settled = {ending: int(fields.get(ending, 0)) for ending in SETTLED}
     return Roster(
@@ -67,8 +69,10 @@ def read_roster(client: redis.Redis, job_id: str, settings: Settings) -> Roster:
         accepted=accepted,
         counts={"open": accepted - sum(settled.values()), **settled},
         entries=[
-            Entry(index, document_id, first + index, _ending(index, endings or b"", still_open))
-            for index, document_id in enumerate(orjson.loads(ids or b"[]"))
+            Entry(index, document_id, number, _ending(index, endings or b"", still_open))
+            for index, (document_id, number) in enumerate(
+                zip(orjson.loads(ids or b"[]"), numbers, strict=False)
+            )
         ],
         errors=[orjson.loads(row) for row in errors],
     )

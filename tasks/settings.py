@@ -56,7 +56,7 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         le=512,
-        description="Pool children of a worker, one model each; unset: one a core, one on CUDA.",
+        description="Pool children of a worker, one model each; unset: one a core, or one a GPU.",
     )
     prefetch_multiplier: int = Field(
         default=64,
@@ -76,16 +76,18 @@ class Settings(BaseSettings):
         le=1_000_000,
         description="Padded tokens of one model call; unset: what suits device and backend.",
     )
-    handover_documents: int = Field(
-        default=64,
+    handover_documents: int | None = Field(
+        default=None,
         ge=1,
         le=4096,
-        description="Documents of small messages that an idle child is handed together.",
+        description="Documents of small messages that an idle child is handed together; unset: 64, "
+        "on a GPU 1,024.",
     )
-    handover_tokens: int = Field(
-        default=8192,
+    handover_tokens: int | None = Field(
+        default=None,
         ge=1,
-        description="The same in tokens, estimated from length; smaller answers sooner.",
+        description="The same in tokens, estimated from length; unset: 8,192, on a GPU 131,072. "
+        "Smaller answers sooner.",
     )
     poison_losses: int = Field(
         default=3,
@@ -271,8 +273,19 @@ def share_threads(threads: int) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
+def read_visible_gpus() -> list[str] | None:
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves to this process; None when it leaves all."""
+    value = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
+
+
+def show_gpu(name: str) -> None:
+    """Leave one GPU to this process; before it imports torch."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = name
+
+
 def count_threads() -> int:
-    """Compute threads of this process as `share_threads` has set them; else those of torch, 0."""
+    """Compute threads of this process as `share_threads` has set them; 0: as many as cores."""
     return int(os.environ.get("OMP_NUM_THREADS") or 0)
 
 

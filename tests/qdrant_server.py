@@ -3,10 +3,11 @@
 with local_qdrant(tmp_path) as server, server.connect() as client: ...
 """
 
+import os
 import select
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,17 +49,23 @@ class LocalQdrant:
 
 @contextmanager
 def local_qdrant(
-    data_dir: Path, port: int | None = None, *, flush_interval_s: float = 5.0
+    data_dir: Path,
+    port: int | None = None,
+    *,
+    flush_interval_s: float = 5.0,
+    module: str = "compose.qdrant",
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[LocalQdrant]:
     """Start a server on `data_dir`, wait until it is ready, stop it at the end.
 
-    Without a port it takes a free one.
+    Without a port it takes a free one; another `module` wraps the server.
     """
     process = subprocess.Popen(
-        command(data_dir, port or 0, flush_interval_s=flush_interval_s),
+        command(data_dir, port or 0, flush_interval_s=flush_interval_s, module=module),
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         text=True,
+        env={**os.environ, **(env or {})},
     )
     with process:
         try:
@@ -67,10 +74,12 @@ def local_qdrant(
             stop(process)
 
 
-def command(data_dir: Path, port: int, *, flush_interval_s: float = 5.0) -> list[str]:
+def command(
+    data_dir: Path, port: int, *, flush_interval_s: float = 5.0, module: str = "compose.qdrant"
+) -> list[str]:
     options = {"--data-dir": data_dir, "--port": port, "--flush-interval-s": flush_interval_s}
     arguments = [str(part) for option in options.items() for part in option]
-    return [sys.executable, "-m", "compose.qdrant", *arguments]
+    return [sys.executable, "-m", module, *arguments]
 
 
 def read_url(process: subprocess.Popen[str]) -> str:

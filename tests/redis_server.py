@@ -1,6 +1,6 @@
 """A real Redis server for tests: loopback, a free port, its own data directory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from tests.processes import Program, free_port
 class RedisServer:
     """A server that can be killed and restarted on the same port and data."""
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, port: int | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         options = {
@@ -28,7 +30,7 @@ class RedisServer:
         argv = [str(get_binary_path())]
         for name, value in options.items():
             argv += [f"--{name}", value]
-        self.program = Program(argv, log=folder / "redis.log")
+        self.program = Program(argv, log=folder / "redis.log", env=env)
         self.client: redis.Redis = redis.Redis.from_url(self.url)
         self.wait()
 
@@ -53,9 +55,11 @@ class RedisServer:
 
 
 @contextmanager
-def local_redis(folder: Path, port: int | None = None) -> Iterator[RedisServer]:
+def local_redis(
+    folder: Path, port: int | None = None, env: Mapping[str, str] | None = None
+) -> Iterator[RedisServer]:
     """A server for the block, stopped by pid at its end; on a free port if none is named."""
-    server = RedisServer(folder, port)
+    server = RedisServer(folder, port, env)
     try:
         yield server
     finally:

@@ -25,6 +25,7 @@ STATUSES: dict[type[errors.EmbedError], HTTPStatus] = {
     errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
     errors.BrokerDown: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.JobNotFound: HTTPStatus.NOT_FOUND,
+    errors.LetterNotFound: HTTPStatus.NOT_FOUND,
     errors.ModelMismatch: HTTPStatus.CONFLICT,
     errors.NoAnswer: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.CollectionNotFound: HTTPStatus.NOT_FOUND,
@@ -94,7 +95,7 @@ async def _ours(_: Request, error: Exception) -> ProblemResponse:
 
 
 def public_detail(error: errors.EmbedError) -> str:
-    """What a client is told: nothing of our insides."""
+    """What clients may know: no address of a server behind us."""
     if isinstance(error, errors.BrokerDown):
         return "the queue cannot be reached: nothing was accepted, try again"
     if isinstance(error, errors.StoreDown):

@@ -63,6 +63,12 @@ def _troubles(queue: QueueSnapshot, settings: Settings) -> Iterator[Trouble]:
             f"{queue.idle_s:.0f} s",
         )
     for worker in queue.workers:
+        if worker.busy_s > settings.stall_s:
+            yield Trouble(
+                code="stuck",
+                detail=f"a child of worker {worker.name} has been at the same messages for "
+                f"{worker.busy_s:.0f} s",
+            )
         if worker.card and worker.card.name != settings.model_name:
             yield Trouble(
                 code="model_mismatch",
@@ -80,6 +86,7 @@ class _QueueCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         queue = self._queue
         warm = sum(worker.warm for worker in queue.workers)
+        busy_s = max((worker.busy_s for worker in queue.workers), default=0.0)
         for name, text, value in (
             ("ready", "1 when /readyz is green: the queue is consumed and moves.", self._ready),
             ("waiting_messages", "Messages in Redis' list.", queue.waiting),
@@ -92,6 +99,7 @@ class _QueueCollector(Collector):
             ("drain_rate_texts_per_second", "Texts settled a second.", queue.drain_rate_per_s),
             ("workers", "Workers that announce themselves.", len(queue.workers)),
             ("warm_children", "Pool children with a loaded model.", warm),
+            ("busy_seconds", "How long the longest batch has run so far.", busy_s),
         ):
             yield GaugeMetricFamily(f"embedmill_{name}", text, value)
         for name, count in queue.totals.items():

@@ -9,9 +9,9 @@ from fastapi_offline import FastAPIOffline
 
 from tasks.errors import SettingsError
 from tasks.settings import get_settings
-from webapp import embeddings, health, routes, search
+from webapp import dead, embeddings, health, routes, search
 from webapp.failures import handle_errors
-from webapp.schemas import EmbeddingsIn, EmbedIn, SearchIn
+from webapp.schemas import EmbeddingsIn, EmbedIn, ReplayIn, SearchIn
 from webapp.state import lifespan
 
 VERSION = "0.1.0"
@@ -27,7 +27,7 @@ def create_app() -> FastAPI:
         # as they are: each request would pay for the indirection of an included router
         routes=[
             route
-            for module in (routes, embeddings, search, health)
+            for module in (routes, embeddings, search, dead, health)
             for route in module.router.routes
         ],
     )
@@ -43,7 +43,7 @@ def _schema(app: FastAPI) -> dict[str, Any]:
             title=app.title, version=app.version, summary=app.summary, routes=app.routes
         )
         components = schema["components"]["schemas"]
-        for model in (EmbedIn, EmbeddingsIn, SearchIn):
+        for model in (EmbedIn, EmbeddingsIn, SearchIn, ReplayIn):
             body = model.model_json_schema(ref_template="#/components/schemas/{model}")
             components.update(body.pop("$defs", {}))
             components[model.__name__] = body

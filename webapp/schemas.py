@@ -5,11 +5,12 @@ is their description.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.documents import MAX_ID_CHARACTERS
+from tasks.letters import PAGE_LETTERS
 from tasks.messages import OnLong
 from tasks.settings import DEFAULT_MODEL
 
@@ -93,6 +94,92 @@ class JobOut(BaseModel):
     created_at: float
     settled_at: float | None
     errors: list[DocumentError]
+
+
+class LetterRow(BaseModel):
+    """A dead letter of a list: `at` in Unix seconds, `excerpt` the beginning of the text."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    at: float
+    job_id: str
+    index: int
+    document_id: str
+    collection: str
+    code: str
+    detail: str
+    attempts: int
+    excerpt: str
+
+
+class LetterOut(LetterRow):
+    """The document whole, and its acceptance number, which it keeps when it is replayed."""
+
+    text: str
+    metadata: dict[str, Any] | None
+    on_long: str
+    sequence: int
+
+
+class LetterList(BaseModel):
+    """Newest first; a page may be short, or empty. `cursor` is null on the last one. `total` counts
+    all letters, of whatever code."""
+
+    letters: list[LetterRow]
+    total: int
+    cursor: str | None
+
+
+class ReplayIn(BaseModel):
+    """Exactly one of `ids`, `code` and `all`; the last two take a page at a time."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "oneOf": [{"required": [name]} for name in ("ids", "code", "all")],
+            "examples": [{"all": True}, {"code": "store_rejected"}],
+        },
+    )
+
+    ids: list[str] = Field(default=[], min_length=1, max_length=PAGE_LETTERS)
+    code: str = Field(default="", min_length=1)
+    all: Literal[True] = True
+    cursor: str | None = Field(default=None, description="Of the page before; not with ids.")
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Self:
+        chosen = self.model_fields_set & {"ids", "code", "all"}
+        if len(chosen) != 1:
+            raise ValueError("give exactly one of ids, code and all")
+        if self.cursor is not None and self.ids:
+            raise ValueError("a cursor goes with code or all, not with ids")
+        return self
+
+
+class ReplayedJob(BaseModel):
+    job_id: str
+    collection: str
+    accepted: int
+
+
+class RefusedLetter(BaseModel):
+    id: str
+    code: str
+    detail: str
+
+
+class Replayed(BaseModel):
+    """`refused` letters stay where they are; `cursor` is null when no page follows."""
+
+    replayed: int
+    jobs: list[ReplayedJob]
+    refused: list[RefusedLetter]
+    cursor: str | None
+
+
+class Purged(BaseModel):
+    purged: int
 
 
 class WorkerOut(BaseModel):

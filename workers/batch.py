@@ -16,6 +16,7 @@ from kombu.serialization import loads
 from tasks.errors import BrokerDown, EmbedError
 from tasks.messages import HEADER
 from tasks.results import Summary
+from workers.arguments import name_arguments
 from workers.execution import Delivery, execute, read_delivery
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ def decode_item(item: Item) -> Any:
 def _read(item: Item, body: Any) -> Delivery | Exception:
     try:
         args, kwargs, _ = body
-        named = dict(zip(("documents", "collection", "on_long"), args, strict=False)) | kwargs
+        named = name_arguments(args, kwargs)
         return read_delivery(
             item[0],
             item[1].get(HEADER),

@@ -7,8 +7,8 @@ ordinary life: events, results, revocation, expiry, links and chords. `workers.b
 `workers.queries` are the child's half.
 
 Only for prefork on an event loop. Other pools have no slots to wait for: there each message is a
-batch of its own, by Celery's default strategy. So are messages with a rate limit or time limits,
-which Celery counts by message.
+batch of its own, by Celery's default strategy. So are messages with a rate limit or time limits of
+their own, which Celery counts by message.
 """
 
 import logging
@@ -22,6 +22,7 @@ from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.worker.state import task_reserved
 from celery.worker.strategy import default
 
+from tasks.gpus import list_gpus
 from tasks.messages import QUERY_TASK_NAME, TASK_NAME
 from tasks.settings import get_settings
 from workers.batch import trace_batch
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 BYTES_PER_TOKEN = 4
 """Of English text in JSON; the budget is an estimate, the planner counts."""
+CPU_HANDOVER, GPU_HANDOVER = (64, 8192), (1024, 131_072)
+"""Documents and tokens. A second's work for a CPU core; several full model calls for a GPU."""
 
 
 TRACERS = {QUERY_TASK_NAME: trace_queries, TASK_NAME: trace_batch}
@@ -82,8 +85,9 @@ class Batcher:
         self._consumer, self._connection = consumer, consumer.connection
         self._pool = consumer.pool
         self._semaphore = consumer.controller.semaphore
-        self._budget_documents = settings.handover_documents
-        self._budget_bytes = settings.handover_tokens * BYTES_PER_TOKEN
+        documents, tokens = GPU_HANDOVER if list_gpus(settings) else CPU_HANDOVER
+        self._budget_documents = settings.handover_documents or documents
+        self._budget_bytes = (settings.handover_tokens or tokens) * BYTES_PER_TOKEN
         self._waiting: dict[str, deque[BatchedRequest]] = {name: deque() for name in TRACERS}
         self._asked = False
 
@@ -149,10 +153,18 @@ class Batcher:
             accept_callback=_Accepted(batch),
             callback=_Done(batch),
             error_callback=_Lost(batch),
+            **self._limits(batch),
             correlation_id=batch[0].id,
         )
         for request in batch:
             request.runs_as(result)
+
+    def _limits(self, batch: Sequence[BatchedRequest]) -> dict[str, float]:
+        """The worker's time limits are for a message; a batch has as many times as long."""
+        pool, task, members = self._pool._pool, batch[0].task, len(batch)
+        soft = task.soft_time_limit or pool.soft_timeout or 0
+        hard = task.time_limit or pool.timeout or 0
+        return {"soft_timeout": soft * members, "timeout": hard * members}
 
 
 class _Members:

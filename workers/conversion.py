@@ -52,7 +52,7 @@ def convert(source: Path, target: Path) -> None:
     """Fill the folder `target`. Raises ModelError when the model is not one that can be converted,
     or loses more than the gate allows."""
     settings = Settings(model=str(source), device="cpu", backend="torch", threads=None)
-    encoder = load_encoder(settings)
+    encoder = load_encoder(settings, pack=False)
     _refuse_two_prompt_lengths(encoder)
     exported = target / "exported.onnx"
     _export(encoder, exported)

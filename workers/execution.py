@@ -36,7 +36,10 @@ from tasks.settings import get_settings
 from tasks.snapshot import read_job
 from tasks.submission import new_job_id, slice_job
 from workers.draining import is_draining
+from workers.pipeline import fail
 from workers.process import embed_documents
+from workers.soft_limit import OutOfTime, soft_limit_passes
+from workers.waiting import begin_work
 
 logger = logging.getLogger(__name__)
 
@@ -58,13 +61,12 @@ class Delivery:
     def job_id(self) -> str:
         return self.place["job"]
 
-    def placed(self, sequence: int, indices: Sequence[int] | None = None) -> list[PlacedDocument]:
-        """The documents with these indices in the job, all by default."""
+    def placed(self, claim: Claim) -> list[PlacedDocument]:
+        """The documents that are left to do."""
         start = self.place["start"]
-        chosen = range(start, start + len(self.documents)) if indices is None else indices
         return [
-            PlacedDocument(index, sequence + index, self.documents[index - start])
-            for index in chosen
+            PlacedDocument(index, claim.number(index), self.documents[index - start])
+            for index in claim.indices
         ]
 
 
@@ -115,11 +117,16 @@ def execute(deliveries: Sequence[Delivery]) -> list[Summary | Exception]:
     `Reject` gives the message back: the store or the ledger is away. Documents are settled
     before this returns in every other case.
     """
+    begin_work()
     try:
-        return _execute(deliveries)
+        with soft_limit_passes():
+            return _execute(deliveries)
     except EncoderBroken as error:
         logger.critical("this process ends, its model is broken: %s", error)
         raise SystemExit(1) from error
+    except OutOfTime as error:
+        # what is settled stays so; the rest comes back as if its process were lost, and runs alone
+        return [_reject(delivery, error) for delivery in deliveries]
 
 
 def _execute(deliveries: Sequence[Delivery]) -> list[Summary | Exception]:
@@ -137,7 +144,9 @@ def _execute(deliveries: Sequence[Delivery]) -> list[Summary | Exception]:
 def execute_eagerly(delivery: Delivery) -> Summary:
     """Without a queue, and so without a ledger: for eager tasks and direct calls."""
     # acceptance numbers are microseconds: this one is later than what is in the store
-    documents = delivery.placed(time.time_ns() // 1000)
+    start = delivery.place["start"]
+    indices = tuple(range(start, start + len(delivery.documents)))
+    documents = delivery.placed(Claim(False, time.time_ns() // 1000, indices))
     summary = summarize(delivery.job_id, _embed(documents, delivery.options))
     if summary["failed"] and not summary["done"]:
         raise all_failed(summary)
@@ -153,8 +162,7 @@ def _claim(delivery: Delivery) -> "_Work | Exception":
         return _reject(delivery, error)
     if claim.expired:
         logger.warning("job %s has expired: its message is done without work", delivery.job_id)
-    documents = delivery.placed(claim.sequence, claim.indices)
-    return _Work(delivery, documents, claim)
+    return _Work(delivery, delivery.placed(claim), claim)
 
 
 def _adopt(delivery: Delivery) -> None:
@@ -199,7 +207,7 @@ def _alone(work: _Work) -> Summary | Exception:
             if losses >= limit:
                 outcome = _poison(placed, losses)
             else:
-                (outcome,) = _embed([placed], work.delivery.options)
+                outcome = _embed_alone(placed, work.delivery.options)
             _reach_ledger(_settlement(work, [placed], [outcome]))
             outcomes.append(outcome)
     except StoreDown as error:
@@ -209,6 +217,14 @@ def _alone(work: _Work) -> Summary | Exception:
     except BrokerDown as error:
         return _reject(work.delivery, error)
     return _conclude(work, outcomes)
+
+
+def _embed_alone(placed: PlacedDocument, options: Options) -> Outcome:
+    try:
+        (outcome,) = _embed([placed], options)
+    except OutOfTime as error:
+        return fail(placed, error)
+    return outcome
 
 
 def _poison(placed: PlacedDocument, losses: int) -> Outcome:
@@ -281,7 +297,7 @@ def _embed(documents: list[PlacedDocument], options: Options) -> list[Outcome]:
         return []
     try:
         return embed_documents(documents, options)
-    except (StoreDown, EncoderBroken):
+    except (StoreDown, EncoderBroken, OutOfTime):
         raise
     # Whatever a bug raises, the documents must be settled, or they would be outstanding for ever.
     except Exception as error:

@@ -6,12 +6,20 @@ was killed is gone after `TTL_S`.
 
 import logging
 import os
+import time
 
 import redis
+from celery.worker import state
 
 from tasks.broker import connect
 from tasks.messages import ModelCard
-from tasks.presence import WorkerPresence, announce, record_collection, retire
+from tasks.presence import (
+    WorkerPresence,
+    announce,
+    forget_collections,
+    record_collection,
+    retire,
+)
 from tasks.settings import Settings
 from workers.preflight import Collections
 from workers.reports import Report
@@ -42,7 +50,7 @@ class Heartbeat:
     def beat(self) -> None:
         self._warm = {pid for pid in self._warm if _is_alive(pid)}
         presence = WorkerPresence(
-            self._name, os.getpid(), self._concurrency, len(self._warm), self._card
+            self._name, os.getpid(), self._concurrency, len(self._warm), self._card, _busy_s()
         )
         try:
             announce(self._client, presence, ttl_s=TTL_S)
@@ -56,6 +64,7 @@ class Heartbeat:
     def record(self, collections: Collections) -> None:
         """Tell which model made which collection, as far as collections know."""
         try:
+            forget_collections(self._client, collections.made_by)
             for name, made_by in collections.made_by.items():
                 if made_by.model is not None:
                     record_collection(self._client, name, made_by.model, made_by.dimension)
@@ -68,6 +77,16 @@ class Heartbeat:
             self._client.close()
         except (redis.exceptions.RedisError, OSError) as error:
             logger.warning("cannot announce that this worker stops: %s", error)
+
+
+def _busy_s() -> float:
+    """For how long what runs has run; in threads, a set that changes meanwhile is not looked at."""
+    try:
+        begun = [request.time_start for request in state.active_requests]
+    except RuntimeError:
+        return 0.0
+    now = time.time()
+    return round(max((now - at for at in begun if at), default=0.0), 3)
 
 
 def _is_alive(pid: int) -> bool:

@@ -7,18 +7,21 @@ import logging
 from typing import Any
 from weakref import ref
 
-from celery.exceptions import InvalidTaskError
+from celery.exceptions import InvalidTaskError, TimeLimitExceeded
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
 from tasks.admission import ledger, redis_client
-from tasks.errors import BrokerDown, ModelError, NoAnswer
-from tasks.ledger import run
-from tasks.messages import HEADER, QUERY_HEADER, Coordinates
+from tasks.documents import parse_documents, parse_options
+from tasks.errors import BrokerDown, EmbedError, ModelError, NoAnswer
+from tasks.ledger import Call, run
+from tasks.letters import write_letter
+from tasks.messages import HEADER, QUERY_HEADER, Coordinates, Outcome, PlacedDocument
 from tasks.queries import ANSWERS, Answer, QueryPlace
 from tasks.queries import answer as give_answers
 from tasks.settings import get_settings
 from tasks.submission import describe_count
+from workers.arguments import name_arguments
 
 logger = logging.getLogger(__name__)
 
@@ -97,17 +100,45 @@ class EmbedRequest(BatchedRequest):
         task_ready(self)
         self.reject(requeue=True)
 
+    def on_failure(self, exc_info: Any, *details: Any, **options: Any) -> None:
+        """Of a hard time limit `on_timeout` is told next; Celery would acknowledge it here."""
+        error = exc_info.exception
+        if not isinstance(getattr(error, "exc", error), TimeLimitExceeded):
+            super().on_failure(exc_info, *details, **options)
+
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        """A hard time limit has killed the child: Celery acknowledges, so settle first."""
-        if not soft:
-            error = ModelError(f"the time limit of {timeout} s was exceeded", code="time_limit")
-            try:
-                run(redis_client(), ledger().fail(self.place, error))
-            except BrokerDown as broker_error:
-                logger.warning("task %s is not settled: %s", self.id, broker_error)
-                self.reject(requeue=True)
-                return
-        super().on_timeout(soft, timeout)
+        """A hard time limit has killed the child. A document that was alone in its message fails;
+        of several nobody knows which it was: they come back, and run one by one."""
+        if soft or (self.documents == 1 and self._fail(timeout)):
+            super().on_timeout(soft, timeout)
+            return
+        logger.warning("task %s comes back: its time limit of %s s was exceeded", self.id, timeout)
+        task_ready(self)
+        self.reject(requeue=True)
+
+    def _fail(self, timeout: float) -> bool:
+        """Before Celery acknowledges it; whether that could be settled."""
+        error = ModelError(f"the time limit of {timeout} s was exceeded", code="time_limit")
+        try:
+            run(redis_client(), self._failure(error))
+        except BrokerDown as broker_error:
+            logger.warning("task %s is not settled: %s", self.id, broker_error)
+            return False
+        return True
+
+    def _failure(self, error: ModelError) -> Call[int]:
+        """Its only document's, with the dead letter."""
+        settings, job = get_settings(), self.place["job"]
+        named = name_arguments(self.args or (), self.kwargs or {})
+        try:
+            (document,) = parse_documents(named.get("documents"), settings)
+            options = parse_options(named.get("collection"), named.get("on_long"), settings)
+        except EmbedError:
+            return ledger().fail(self.place, error)
+        placed = PlacedDocument(self.place["start"], 0, document)
+        outcome = Outcome(placed.index, document.id, "failed", code=error.code, detail=error.detail)
+        letter = write_letter(job, placed, options, outcome)
+        return ledger().settle(job, [outcome], {placed.index: letter})
 
     def _announce_revoked(self, reason: str, *details: Any) -> None:
         """Settle what was revoked, expired or terminated, then let Celery acknowledge it.

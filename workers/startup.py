@@ -10,6 +10,7 @@ import signal
 from typing import Any
 
 from billiard import pool
+from billiard.process import current_process
 from celery import Celery, bootsteps
 from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.signals import worker_process_init, worker_process_shutdown, worker_shutting_down
@@ -18,11 +19,14 @@ from celery.utils.timer2 import Timer
 from celery.worker import state
 
 from tasks.errors import EmbedError
-from tasks.settings import Settings, get_settings, share_threads
+from tasks.gpus import list_gpus
+from tasks.settings import Settings, get_settings, share_threads, show_gpu
 from workers import preflight
 from workers.audit import Audit
+from workers.departure import leave_when_redis_is_silent
 from workers.draining import begin_draining
 from workers.heartbeat import INTERVAL_S, Heartbeat
+from workers.pool import PatientTaskPool
 from workers.process import close_resources, open_resources
 from workers.reports import Report, ReportReader, send_report
 
@@ -42,6 +46,8 @@ class Startup(bootsteps.StartStopStep):
         _quieten_httpx()
         self._settings = get_settings()
         self._forks = issubclass(worker.pool_cls, PreforkPool)
+        if self._forks:
+            worker.pool_cls = PatientTaskPool
         children = count_children(worker, forks=self._forks)
         try:
             preflight.check_pool(self._settings, forks=self._forks)
@@ -106,11 +112,15 @@ class Startup(bootsteps.StartStopStep):
         if self._warned or report.card is None or report.card.device != "cuda":
             return
         self._warned = True
-        if worker.concurrency > 1:
+        gpus = max(1, len(list_gpus(self._settings)))
+        if worker.concurrency > gpus:
             logger.warning(
-                "%d children share one CUDA device, each with its own copy of the model; "
-                "-c 1 with a larger EMBED_BATCH_TOKENS is usually faster",
+                "%d children share %d CUDA device%s, each with its own copy of the model; "
+                "-c %d with a larger EMBED_BATCH_TOKENS is usually faster",
                 worker.concurrency,
+                gpus,
+                "" if gpus == 1 else "s",
+                gpus,
             )
 
     @staticmethod
@@ -129,6 +139,7 @@ def install(app: Celery) -> None:
 
 def _drain(**_: Any) -> None:
     begin_draining()
+    leave_when_redis_is_silent(get_settings())
 
 
 def _end_soon() -> None:
@@ -145,6 +156,7 @@ def _load_model(**_: Any) -> None:
     _quieten_httpx()
     main_pid = os.getppid()
     try:
+        _choose_gpu()
         card = open_resources(get_settings())
     # Whatever it is: Celery would swallow it and give work to a child without a model.
     except Exception as error:
@@ -153,6 +165,14 @@ def _load_model(**_: Any) -> None:
         _wait_for_the_end()
     else:
         send_report(main_pid, Report(os.getpid(), card))
+
+
+def _choose_gpu() -> None:
+    """Children take turns on the GPUs, each seeing its own only."""
+    gpus = list_gpus(get_settings())
+    if gpus:
+        index: int = getattr(current_process(), "index", 0)  # its place in the pool
+        show_gpu(gpus[index % len(gpus)])
 
 
 def _quieten_httpx() -> None:

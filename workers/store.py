@@ -26,6 +26,7 @@ from tasks.errors import CollectionNotFound, ModelMismatch, StoreDown, StoreErro
 from tasks.messages import ModelCard
 from tasks.queries import Search
 from tasks.settings import redact
+from workers import waiting
 from workers.provenance import describe_mismatch, read_provenance, write_provenance
 from workers.upserts import Point
 from workers.versions import Leftover, Stored, judge, lowest_sequence
@@ -231,20 +232,29 @@ class QdrantStore:
             raise ModelMismatch(sentence)
 
     def _retry(self, action: Callable[[], T]) -> T:
-        deadline = time.monotonic() + self._wait_s
-        attempt = 0
+        try:
+            return self._try_for_long(action)
+        finally:
+            waiting.end_waiting()
+
+    def _try_for_long(self, action: Callable[[], T]) -> T:
+        began, attempt = time.monotonic(), 0
         while True:
             try:
                 return action()
             except (ApiException, QdrantException) as error:
                 ours = self._translate(error)
-                pause_s = max(_retry_after_s(error), _backoff_s(attempt))
-                if isinstance(ours, StoreRejected) or time.monotonic() + pause_s > deadline:
+                left_s = began + self._wait_s - time.monotonic()
+                if isinstance(ours, StoreRejected) or left_s <= 0:
                     raise ours from error
+                waiting.begin_waiting(began)
                 if attempt == 0:
                     logger.warning("%s; trying again", ours)
+                pause_s = max(_retry_after_s(error), _backoff_s(attempt))
                 attempt += 1
-                if self._pause(pause_s):
+                # a server that wants longer gets what there is: work that is given back sooner
+                # would be fetched again at once
+                if self._pause(min(pause_s, left_s)) or pause_s > left_s:
                     raise ours from error
 
     def _pause(self, pause_s: float) -> bool:

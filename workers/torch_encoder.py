@@ -17,6 +17,7 @@ from tasks.errors import ModelError
 from tasks.messages import ModelCard
 from tasks.settings import Settings
 from workers.encoder import TokenizedText, Vectors
+from workers.packing import pack_linears
 from workers.tokenization import TextTokenizer
 from workers.weights import find_weights
 
@@ -90,8 +91,11 @@ class SentenceTransformerEncoder:
         )
 
 
-def load_encoder(settings: Settings) -> SentenceTransformerEncoder:
-    """The model of the settings on their device. Raises ModelError with one sentence."""
+def load_encoder(settings: Settings, *, pack: bool = True) -> SentenceTransformerEncoder:
+    """The model of the settings on their device. Raises ModelError with one sentence.
+
+    `pack=False` keeps its layers as they are, for exports.
+    """
     folder = find_weights(settings)
     device = _device(settings)
     if settings.threads:
@@ -107,6 +111,8 @@ def load_encoder(settings: Settings) -> SentenceTransformerEncoder:
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ModelError(f"EMBED_MODEL={settings.model} cannot be loaded: {reason}") from error
+    if pack and device == "cpu":
+        pack_linears(model)
     return SentenceTransformerEncoder(model, settings.model_name)
 
 

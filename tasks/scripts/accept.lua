@@ -1,10 +1,13 @@
 -- Check the limits, open jobs, enqueue their messages: each job all or nothing, and each with its own answer.
--- KEYS outstanding, totals, jobs, drain, sequence, collections, then for each job: its key, its queue
+-- KEYS outstanding, totals, jobs, drain, sequence, collections, dead, dead_bytes,
+--   then for each job: its key, its queue
 -- ARGV mode, limit_texts, limit_bytes, model, then for each job: what it is (JSON: id, collection,
 --   on_long, due (Unix seconds, 0: now), sizes, messages), ids (JSON), envelope...
+-- A job of dead letters also says which (letters), and the acceptance numbers that its documents had
+--   (numbers: JSON in a string, since Lua would round them). The letters go with its acceptance.
 -- mode: limited | forced (counted, never refused) | again (a retry of a message of an accepted job)
 -- The answers are one JSON array: a client reads it faster than nested replies.
-local outstanding, totals, jobs, drain, sequence, collections = unpack(KEYS, 1, 6)
+local outstanding, totals, jobs, drain, sequence, collections, dead, dead_bytes = unpack(KEYS, 1, 8)
 local mode, limit_texts, limit_bytes, model = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local at = now()
 local held = redis.call('HMGET', outstanding, 'texts', 'bytes')
@@ -55,6 +58,10 @@ local function accept(key, queue, job, ids, envelopes)
   redis.call('SET', key .. ':ids', ids)
   redis.call('HSET', key, 'state', 'open', 'collection', job.collection, 'model', model, 'on_long', job.on_long,
     'accepted', count, 'sequence', first, 'created_at', at, 'queue', queue)
+  if job.letters then
+    redis.call('HSET', key, 'numbers', job.numbers)
+    discard(dead, dead_bytes, job.letters)
+  end
   -- a job with a countdown is not late before its time
   redis.call('ZADD', jobs, math.max(at, job.due), job.id)
   texts, bytes = texts + count, bytes + size_of_all
@@ -62,7 +69,7 @@ local function accept(key, queue, job, ids, envelopes)
 end
 
 local answers, next_argument = {}, 5
-for i = 7, #KEYS, 2 do
+for i = 9, #KEYS, 2 do
   local job = cjson.decode(ARGV[next_argument])
   local envelopes = {}
   for j = 1, job.messages do envelopes[j] = ARGV[next_argument + 1 + j] end

@@ -1,7 +1,7 @@
 -- Which documents of a message are not settled? Mark them as started. How did the others end?
 -- KEYS job, open, endings   ARGV start, count
 -- It has begun before, and nobody has said how that ended: it is a suspect.
-local found = redis.call('HMGET', KEYS[1], 'sequence', 'begun:' .. ARGV[1])
+local found = redis.call('HMGET', KEYS[1], 'sequence', 'begun:' .. ARGV[1], 'numbers')
 if not found[1] then return {'expired'} end
 allow_writes_when_full(KEYS[1])
 local start, count = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -24,4 +24,4 @@ if #indices > 0 then
   redis.call('HSETNX', KEYS[1], 'started_at', now())
   redis.call('HSET', KEYS[1], 'begun:' .. ARGV[1], 1)
 end
-return {'claimed', found[1], found[2] and 1 or 0, ended.done, ended.f, indices}
+return {'claimed', found[1], found[2] and 1 or 0, ended.done, ended.f, indices, found[3] or ''}

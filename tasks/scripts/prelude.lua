@@ -22,6 +22,25 @@ local function record_drain(drain, texts, at)
   redis.call('HSET', drain, 'rate', rate, 'at', at)
 end
 
+-- Take out a dead letter: an entry {id, {'letter', letter}} of the stream. First what a full Redis allows.
+local function unearth(dead, dead_bytes, entry)
+  redis.call('XDEL', dead, entry[1])
+  redis.call('DECRBY', dead_bytes, #entry[2][2])
+end
+
+-- The same with these ids, where they still are; the reply counts them.
+local function discard(dead, dead_bytes, ids)
+  local gone = 0
+  for _, id in ipairs(ids) do
+    local entry = redis.call('XRANGE', dead, id, id)[1]
+    if entry then
+      unearth(dead, dead_bytes, entry)
+      gone = gone + 1
+    end
+  end
+  return gone
+end
+
 -- Keep a dead letter; the oldest go when there are too many, or too many bytes of them.
 local function bury(dead, dead_bytes, letter, most, most_bytes)
   if redis.call('XLEN', dead) == 0 then redis.call('SET', dead_bytes, 0) end
@@ -30,8 +49,7 @@ local function bury(dead, dead_bytes, letter, most, most_bytes)
   while redis.call('XLEN', dead) > most or tonumber(redis.call('GET', dead_bytes)) > most_bytes do
     local oldest = redis.call('XRANGE', dead, '-', '+', 'COUNT', 1)[1]
     if not oldest then break end
-    redis.call('XDEL', dead, oldest[1])
-    redis.call('DECRBY', dead_bytes, #oldest[2][2])
+    unearth(dead, dead_bytes, oldest)
   end
 end
 

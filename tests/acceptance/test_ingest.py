@@ -1,4 +1,4 @@
-"""`embedmill ingest`, `job`, `search` and `doctor` on real processes with a small queue."""
+"""`embedmill ingest`, `job`, `dead`, `search` and `doctor` on real processes with a small queue."""
 
 import json
 import re
@@ -12,7 +12,11 @@ from typing import Any
 
 import httpx
 import pytest
+from qdrant_client import models
+from redis import Redis
 
+from tasks.ledger import DEAD, DEAD_BYTES
+from tasks.presence import COLLECTIONS
 from tests.processes import Program, wait_until
 from tests.qdrant_server import LocalQdrant
 from tests.redis_server import local_redis
@@ -57,6 +61,24 @@ class Mill:
         found = re.search(rf"^embedmill_{name}_total (\S+)$", metrics, re.MULTILINE)
         assert found, metrics
         return round(float(found[1]))
+
+    def embed(self, **document: str) -> dict[str, Any]:
+        """The job of one document, settled."""
+        answer = httpx.post(f"{self.web.url}/embed", json=document).json()
+        return self.follow(answer["job_id"])
+
+    def follow(self, job_id: str) -> dict[str, Any]:
+        self.settle()
+        job: dict[str, Any] = httpx.get(f"{self.web.url}/jobs/{job_id}").json()
+        return job
+
+    def replay_all(self) -> dict[str, Any]:
+        """The job of the only dead letter, settled."""
+        replayed = self.call("dead", "replay", "--url", self.web.url, "--all", "--json")
+        assert (replayed.returncode, replayed.stderr) == (0, "")
+        answer = json.loads(replayed.stdout)
+        assert (answer["replayed"], answer["refused"]) == (1, [])
+        return self.follow(answer["jobs"][0]["job_id"])
 
     def settle(self) -> None:
         url = f"{self.web.url}/queue"
@@ -243,6 +265,30 @@ def test_search_refuses_another_models_collection_and_an_absent_one(mill: Mill) 
     absent = mill.call("search", "x", "--collection", "absent")
     assert absent.returncode == 1
     assert "there is no collection absent" in absent.stderr
+
+
+def test_a_failed_document_is_listed_and_replayed_and_replaces_no_newer_text(mill: Mill) -> None:
+    foreign = models.VectorParams(size=3, distance=models.Distance.COSINE)
+    document = {"id": "d", "collection": "mended"}
+    ledger: Redis = Redis.from_url(mill.env["EMBED_BROKER_URL"])
+    with mill.qdrant.connect() as client, ledger:
+        ledger.delete(DEAD, DEAD_BYTES)
+        client.create_collection("mended", vectors_config=foreign)
+        assert mill.embed(**document, text="older")["failed"] == 1
+        client.delete_collection("mended")
+        ledger.hdel(COLLECTIONS, "mended")
+        listed = mill.call("dead", "list", "--url", mill.web.url, "--json")
+        (row,) = json.loads(listed.stdout)["letters"]
+        assert (row["document_id"], row["code"]) == ("d", "model_mismatch")
+        assert "older" in mill.call("dead", "show", "--url", mill.web.url, row["id"]).stdout
+        entries: Any = ledger.xrange(DEAD)
+        assert mill.replay_all()["done"] == 1
+        assert [payload["text"] for payload in mill.payloads("mended")] == ["older"]
+        assert ledger.xlen(DEAD) == 0
+        ledger.xadd(DEAD, entries[0][1])  # as if it had been kept until now
+        assert mill.embed(**document, text="newer")["done"] == 1
+        assert mill.replay_all()["done"] == 1
+        assert [payload["text"] for payload in mill.payloads("mended")] == ["newer"]
 
 
 def test_doctor_finds_a_working_mill_well(mill: Mill) -> None:

@@ -66,7 +66,7 @@ def test_what_kills_its_process_is_buried_after_so_many_losses(
         summary = result.get(timeout=TIMEOUT_S)
         assert (summary["done"], summary["failed"]) == (5, 1)
         losses = get_settings().poison_losses
-        (letter,) = read_letters(broker.client)
+        (letter,) = read_letters(broker.client, get_settings())
         assert (letter.text, letter.code) == (FakeEncoder.POISON, "process_killed")
         assert letter.attempts == losses
         # the first loss makes it a suspect; from then on it is alone
@@ -178,7 +178,26 @@ def test_a_hard_time_limit_fails_the_document(
         result = embed.apply_async(("too slow",), time_limit=1)
         job = Job(str(result.id), ()).wait(TIMEOUT_S)
     assert [error["code"] for error in job.errors] == ["time_limit"]
+    (letter,) = read_letters(broker.client, get_settings())
+    assert (letter.text, letter.code) == ("too slow", "time_limit")
     assert read_queue(broker.client, get_settings()).outstanding == 0
+
+
+@pytest.mark.parametrize("limit", ["message's", "worker's"])
+@pytest.mark.parametrize("kind", ["time_limit", "soft_time_limit"])
+def test_a_time_limit_fails_only_who_exceeds_it(
+    broker: RedisServer, stack_env: dict[str, str], tmp_path: Path, limit: str, kind: str
+) -> None:
+    """All three together take 2.4 s, two of them alone 0.4 s, and the one of four chunks 1.6 s."""
+    env = stack_env | {"EMBED_FAKE_TEXT_MS": "400", "EMBED_POISON_LOSSES": "1"}
+    texts = ["quick", "a neighbour", "word " * 1000]
+    own: dict[str, Any] = {kind: 1.0} if limit == "message's" else {}
+    options = [] if own else [f"--{kind.replace('_', '-')}", "1.0"]
+    with local_worker(tmp_path, env, options=options, concurrency=1):
+        result = embed.apply_async((texts,), **own)
+        job = Job(str(result.id), ()).wait(TIMEOUT_S)
+    assert (job.done, job.failed) == (2, 1)
+    assert [letter.text for letter in read_letters(broker.client, get_settings())] == [texts[2]]
 
 
 def test_a_cancelled_task_has_a_result(

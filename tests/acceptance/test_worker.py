@@ -1,7 +1,9 @@
 """Real workers: they start whole or not at all, replace lost children, keep texts to themselves."""
 
+import signal
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,13 @@ from tasks.presence import workers
 from tasks.settings import DEFAULT_MODEL
 from tests.processes import Program, wait_until
 from tests.qdrant_server import LocalQdrant
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, local_redis
 from tests.worker import local_worker
+from workers.departure import EX_UNAVAILABLE
 
 TIMEOUT_S = 60
+HEARTBEAT_S = 5.0
+"""Celery's events have one every 2 s."""
 SECRET = "a text that nobody else may read"
 
 
@@ -94,6 +99,42 @@ def test_a_worker_that_stops_says_so(
         assert presence.card is not None
         assert presence.card.name == "fake"
     assert workers(broker.client) == []
+
+
+@pytest.mark.slow
+def test_a_stopping_worker_does_not_wait_for_a_redis_that_hangs(
+    qdrant: LocalQdrant, tmp_path: Path
+) -> None:
+    """It accepts connections and answers nothing, as behind a network that has gone."""
+    with local_redis(tmp_path) as own:
+        env = {
+            "EMBED_BROKER_URL": own.url,
+            "EMBED_QDRANT_URL": qdrant.url,
+            "EMBED_MODEL": "fake",
+        }
+        with local_worker(tmp_path, env) as worker:
+            children = worker.children()
+            own.program.send(signal.SIGSTOP)
+            try:
+                began = time.monotonic()
+                wait_until(lambda: time.monotonic() - began > HEARTBEAT_S, "it has tried to speak")
+                worker.program.send(signal.SIGTERM)
+                assert worker.program.wait(90) == EX_UNAVAILABLE
+            finally:
+                own.program.send(signal.SIGCONT)
+            wait_until(lambda: not any(child.is_running() for child in children), "all ended")
+
+
+@pytest.mark.slow
+def test_a_worker_says_for_how_long_its_longest_batch_has_run(
+    stack_env: dict[str, str], broker: RedisServer, tmp_path: Path
+) -> None:
+    with local_worker(tmp_path, {**stack_env, "EMBED_FAKE_CALL_MS": "8000"}):
+        assert [presence.busy_s for presence in workers(broker.client)] == [0]
+        result = embed.delay("a slow one")
+        wait_until(lambda: workers(broker.client)[0].busy_s > 0, "it is said")
+        result.get(timeout=TIMEOUT_S)
+        wait_until(lambda: workers(broker.client)[0].busy_s == 0, "it is over")
 
 
 @pytest.mark.parametrize("pool", ["solo", "threads"])

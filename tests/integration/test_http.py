@@ -288,6 +288,14 @@ def test_ready_turns_red_when_nothing_moves(client: httpx.Client, broker: RedisS
     wait_until(lambda: troubles(client) == ["stalled"], "the oldest text is old")
 
 
+def test_ready_turns_red_when_a_child_is_stuck(client: httpx.Client, broker: RedisServer) -> None:
+    """Others go on, so that texts are settled and the queue seems to move."""
+    announce(broker.client, worker(busy_s=1000.0), ttl_s=60)
+    assert troubles(client) == ["stuck"]
+    lines = client.get("/metrics").text.splitlines()
+    assert {"embedmill_ready 0.0", "embedmill_busy_seconds 1000.0"} <= set(lines)
+
+
 def test_metrics_show_the_queue(client: httpx.Client) -> None:
     post(client, {"texts": ["a", "b"]})
     lines = client.get("/metrics").text.splitlines()
@@ -324,6 +332,9 @@ def test_without_redis_every_answer_comes_soon(tmp_path: Path) -> None:
                 assert_refused(post(client, {"text": "a"}), 503, "broker_down")
                 assert_refused(client.get("/queue"), 503, "broker_down")
                 assert_refused(client.get("/jobs/x"), 503, "broker_down")
+                assert_refused(client.get("/dead"), 503, "broker_down")
+                replay = client.post("/dead/replay", json={"all": True})
+                assert_refused(replay, 503, "broker_down")
                 assert client.get("/livez").status_code == 200
                 assert client.get("/readyz?scope=accept").status_code == 503
                 own.restart()

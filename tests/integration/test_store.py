@@ -271,8 +271,14 @@ def test_retry_after_is_honoured(scripted: Callable[..., Scripted], status: int)
     assert time.monotonic() - began >= 1
 
 
-def test_a_longer_wait_than_our_patience_is_not_begun(scripted: Callable[..., Scripted]) -> None:
+def test_a_longer_wait_than_our_patience_takes_all_of_it(
+    scripted: Callable[..., Scripted],
+) -> None:
+    """Work that is given back sooner is fetched again at once, and so is the refusal."""
     server = scripted((429, {"Retry-After": "3600"}))
-    with opened(f"http://127.0.0.1:{server.server_port}") as store, pytest.raises(StoreDown):
-        store.upsert("documents", [point(1)])
+    began = time.monotonic()
+    with opened(f"http://127.0.0.1:{server.server_port}", wait_s=0.5) as store:
+        with pytest.raises(StoreDown):
+            store.upsert("documents", [point(1)])
+    assert time.monotonic() - began >= 0.5
     assert server.asked == 1

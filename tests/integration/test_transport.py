@@ -7,7 +7,7 @@ import pytest
 
 from tasks.broker import text
 from tasks.messages import QUERY_QUEUE
-from tests.consuming import LEASE_S, Consuming, consuming, publish
+from tests.consuming import LEASE_S, Consuming, connected, consuming, publish
 from tests.redis_server import RedisServer
 from workers.leases import FETCH_QUERIES, QUARANTINE
 
@@ -338,3 +338,17 @@ def test_a_cancelled_consumers_messages_stay_in_the_queue(broker: RedisServer) -
         assert consumer.receive(2) == [1, "b"]
         consumer.until(lambda: broker.client.llen("a") == 2)
         assert held(broker) == (2, 2)
+
+
+def test_one_sweep_puts_back_all_that_a_dead_worker_held(broker: RedisServer) -> None:
+    count = 600
+    publish(broker.url, "a", *range(count))
+    with consuming(broker.url, prefetch=count) as dead:
+        dead.receive(count)
+        broker.client.zadd(
+            "unacked_index", {text(tag): 1 for tag in broker.client.hkeys("unacked")}
+        )
+        with connected(broker.url) as connection:
+            connection.default_channel.qos.restore_visible()
+        assert (held(broker), broker.client.llen("a")) == ((0, 0), count)
+        assert json.loads(broker.client.lindex("a", -1) or "")["headers"]["redelivered"]

@@ -11,7 +11,8 @@ from kombu import transport as _transport
 from kombu.transport import redis as _redis
 from kombu.transport.virtual import base as _base
 
-from tasks.settings import Settings
+from tasks.celery import app as embedmill
+from tasks.settings import Settings, get_settings
 from workers import delivery, leases, transport
 
 stock: Any = _redis
@@ -216,3 +217,10 @@ def test_otherwise_it_says_why_and_takes_kombus_own_with_long_leases(
     monkeypatch.setattr(target, name, value)
     assert chosen(worker) == (stock.Transport, 3600)
     assert said in caplog.text
+
+
+def test_what_a_dead_worker_held_runs_again_within_the_setting() -> None:
+    """Its lease may have been renewed just before, and the sweep been just before its end."""
+    options = embedmill.conf.broker_transport_options
+    longest_s = options["visibility_timeout"] + options["unacked_restore_interval"]
+    assert longest_s <= get_settings().visibility_timeout_s

@@ -1,6 +1,6 @@
 """The whole product as processes that can be killed and started again where they were."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,10 +118,12 @@ class Stack:
 
 
 @contextmanager
-def whole_stack(folder: Path, **changes: str) -> Iterator[Stack]:
+def whole_stack(
+    folder: Path, *, redis_env: Mapping[str, str] | None = None, **changes: str
+) -> Iterator[Stack]:
     """Redis, the store, a web and two workers of two children each, warm."""
     with ExitStack() as ends:
-        broker = ends.enter_context(local_redis(folder))
+        broker = ends.enter_context(local_redis(folder, env=redis_env))
         store = Store(folder)
         ends.callback(store.program.stop)
         env = {**ENVIRONMENT, "EMBED_BROKER_URL": broker.url, "EMBED_QDRANT_URL": store.url}

@@ -16,6 +16,7 @@ import pytest
 from tests.acceptance.chaos.books import Books
 from tests.acceptance.chaos.parcels import pack_parcels
 from tests.acceptance.chaos.senders import Senders
+from tests.acceptance.chaos.slow_disk import slow_disk_env
 from tests.acceptance.chaos.stack import Stack, whole_stack
 from tests.acceptance.chaos.storm import Storm, Victim, plan_strikes
 from tests.processes import wait_until
@@ -39,6 +40,14 @@ def test_a_long_storm_loses_nothing(tmp_path: Path) -> None:
         weather(stack, documents=10_000, kills=LONG, timeout_s=1500, revised=0.05)
 
 
+@pytest.mark.chaos
+@pytest.mark.timeout(1800)
+def test_a_storm_over_a_slow_disk_loses_nothing(tmp_path: Path) -> None:
+    """What Redis has acknowledged it has, however long its disk takes."""
+    with whole_stack(tmp_path, redis_env=slow_disk_env(tmp_path)) as stack:
+        weather(stack, documents=10_000, kills=LONG, timeout_s=1500, revised=0.05)
+
+
 def weather(
     stack: Stack,
     *,
@@ -58,7 +67,7 @@ def weather(
     with Senders(stack.web.url, parcels, Random(seed), clients=CLIENTS, revised=revised) as senders:
         storm.rage(strikes, timeout_s=timeout_s)
         ended = time.monotonic()
-        wait_until(lambda: storm.watch() and senders.done(), "all is accepted", timeout_s=60)
+        wait_until(lambda: storm.watch() and senders.done(), "all is accepted", timeout_s=300)
         calm(stack, storm)
     books = Books(stack, senders.post.receipts)
     report(storm, senders, books, time.monotonic() - started, time.monotonic() - ended)

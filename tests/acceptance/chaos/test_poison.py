@@ -5,6 +5,8 @@ from random import Random
 
 import pytest
 
+from tasks.letters import read_letters
+from tasks.settings import get_settings
 from tests.acceptance.chaos.books import Books
 from tests.acceptance.chaos.parcels import LIST, Parcel, Sheet, pack_parcels
 from tests.acceptance.chaos.senders import Senders
@@ -29,8 +31,11 @@ def test_one_document_in_a_thousand_kills_its_process(tmp_path: Path) -> None:
         failed = [entry.id for entry in endings if entry.ending == "failed"]
         assert failed == ["poison"]
         assert sum(entry.ending == "done" for entry in endings) == DOCUMENTS - 1
-        assert stack.redis.client.xlen("embedmill:dead") == 1
-        assert FakeEncoder.POISON in str(stack.redis.client.xrange("embedmill:dead"))
+        (letter,) = read_letters(stack.redis.client, get_settings())
+        assert FakeEncoder.POISON in letter.text
+        assert letter.attempts == stack.settings.poison_losses
+        # one child more: nobody is a suspect before the first loss
+        assert lost_children(stack) <= stack.settings.poison_losses + 1
         ids = {point.payload["document_id"] for point in books.points.values()}
         assert len(ids) == DOCUMENTS - 1
         assert "poison" not in ids
@@ -42,6 +47,10 @@ def poison(parcels: list[Parcel]) -> list[Parcel]:
     sheets = list(parcels[at])
     sheets[LIST // 2] = Sheet("poison", f"this text says {FakeEncoder.POISON}")
     return [*parcels[:at], tuple(sheets), *parcels[at + 1 :]]
+
+
+def lost_children(stack: Stack) -> int:
+    return sum(log.count("exited with 'signal 9") for log in stack.logs().values())
 
 
 def outstanding(stack: Stack) -> int:

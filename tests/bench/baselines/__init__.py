@@ -1,0 +1,1 @@
+"""What Embedmill is measured against: honest, well-written versions of what people build first."""
