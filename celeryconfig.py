@@ -10,7 +10,7 @@ from kombu import Queue
 
 from tasks.errors import SettingsError
 from tasks.gpus import list_gpus
-from tasks.messages import QUEUE
+from tasks.messages import QUERY_QUEUE, QUERY_TASK_NAME, QUEUE
 from tasks.settings import get_settings
 
 try:
@@ -23,12 +23,14 @@ except SettingsError as error:
 broker_url = _settings.broker_url
 result_backend = _settings.broker_url
 
-# One queue under one name; Flower learns from this what to count before any worker was seen.
+# Documents and queries; Flower learns from this what to count before any worker was seen.
 task_default_queue = QUEUE
-task_queues = [Queue(QUEUE)]
+# Each bound to itself only: by default both would get what goes to the exchange of the first.
+task_queues = [Queue(name, routing_key=name) for name in (QUEUE, QUERY_QUEUE)]
 
 # Whatever app `-A` names, workers (and only they) start as `workers` says.
 imports = ["workers"]
+task_routes = {QUERY_TASK_NAME: {"queue": QUERY_QUEUE}}
 
 # Messages are data, never code.
 task_serializer = result_serializer = event_serializer = "json"

@@ -87,7 +87,7 @@ class Searcher:
     def search(self, query: str, limit: int) -> Answer:
         """The nearest chunks. Raises StoreDown, StoreRejected, ModelError."""
         began_s = time.perf_counter()
-        (read,) = self._encoder.tokenize([query])
+        (read,) = self._encoder.tokenize_queries([query])
         (vector,) = self._encoder.encode([read])
         encode_ms, began_s = _since_ms(began_s), time.perf_counter()
         with store_errors(self._url):

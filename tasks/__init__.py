@@ -8,5 +8,6 @@ Light: importing it loads neither torch nor a web framework nor a vector store's
 
 from tasks.celery import app
 from tasks.embedding import embed
+from tasks.querying import query
 
-__all__ = ["app", "embed"]
+__all__ = ["app", "embed", "query"]

@@ -33,13 +33,13 @@ def connect(settings: Settings) -> redis.Redis:
     return client
 
 
-def connect_async(settings: Settings) -> "redis.asyncio.Redis":
-    """The same for an event loop."""
+def connect_async(settings: Settings, *, timeout_s: float = TIMEOUT_S) -> "redis.asyncio.Redis":
+    """The same for an event loop; one that blocks on purpose needs a longer timeout."""
     pool: redis.asyncio.BlockingConnectionPool = redis.asyncio.BlockingConnectionPool.from_url(
         settings.broker_url,
         max_connections=POOL_CONNECTIONS,
         timeout=TIMEOUT_S,
-        socket_timeout=TIMEOUT_S,
+        socket_timeout=timeout_s,
         socket_connect_timeout=TIMEOUT_S,
         retry=redis.asyncio.retry.Retry(NoBackoff(), 0),
     )

@@ -10,6 +10,9 @@
     ├── QueueFull               accepted and unsettled work has reached its limit; come back later
     ├── BrokerDown              Redis does not answer
     ├── JobNotFound             no such job, or its record has expired
+    ├── NoAnswer                no worker has answered a query in time
+    ├── CollectionNotFound      there is no such collection to search
+    ├── ModelNotFound           the workers run another model than the one asked for
     ├── LetterNotFound          no such dead letter: it was replayed, purged, or made room
     ├── DocumentsFailed         every document of a task failed
     ├── ModelMismatch           the collection was made by another model
@@ -97,6 +100,19 @@ class BrokerDown(EmbedError):
 
 class JobNotFound(EmbedError):
     default_code = "job_not_found"
+
+
+class NoAnswer(EmbedError):
+    default_code = "no_answer"
+    retryable = True
+
+
+class CollectionNotFound(EmbedError):
+    default_code = "collection_not_found"
+
+
+class ModelNotFound(EmbedError):
+    default_code = "model_not_found"
 
 
 class LetterNotFound(EmbedError):

@@ -11,6 +11,11 @@ QUEUE = "embed"
 HEADER = "embedmill"
 """The message header that holds a `Coordinates` mapping."""
 
+QUERY_TASK_NAME = "tasks.query"
+QUERY_QUEUE = "query"
+QUERY_HEADER = "embedmill_query"
+"""The message header that holds a `QueryPlace` mapping."""
+
 MESSAGE_DOCUMENTS = 64
 """Documents of one message at most: what a child upserts in one call."""
 MESSAGE_BYTES = 256 * 1024

@@ -121,6 +121,14 @@ class Settings(BaseSettings):
     max_metadata_bytes: int = Field(
         default=64 * 1024, ge=2, description="JSON bytes of one document's metadata; then 422."
     )
+    query_limit: int = Field(
+        default=4096,
+        ge=1,
+        description="Texts of queries that wait for an answer, over all web processes; then 429.",
+    )
+    query_timeout_s: float = Field(
+        default=30.0, gt=0, le=3600, description="Seconds a query waits for an answer; then 503."
+    )
     api_keys_file: Path | None = Field(
         default=None,
         description="API keys of `embedmill keys`; unset: the web answers this machine only.",

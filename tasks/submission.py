@@ -57,7 +57,8 @@ def slice_job(job_id: str, documents: Sequence[Document], *, split: bool = True)
     """Cut a job into messages of bounded size; `split=False` makes it one, of any size."""
     rows = [_row(document) for document in documents]
     encoded = [orjson.dumps(row) for row in rows]
-    spans = list(_spans(list(map(len, encoded)))) if split else [(0, len(rows))]
+    sizes = list(map(len, encoded))
+    spans = cut_into_spans(sizes, MESSAGE_DOCUMENTS, MESSAGE_BYTES) if split else [(0, len(rows))]
     return [
         Slice(
             task_id=job_id if len(spans) == 1 else f"{job_id}.{number}",
@@ -108,7 +109,12 @@ def _delivery(routing_key: str) -> dict[str, Any]:
 
 def arguments_repr(count: int) -> str:
     """What events and logs show instead of the texts."""
-    return f"({count} document{'' if count == 1 else 's'})"
+    return describe_count(count, "document")
+
+
+def describe_count(count: int, what: str) -> str:
+    """As in "(2 texts)"."""
+    return f"({count} {what}{'' if count == 1 else 's'})"
 
 
 @cache
@@ -157,10 +163,15 @@ def _row(document: Document) -> dict[str, Any]:
     return row if document.metadata is None else {**row, "metadata": document.metadata}
 
 
-def _spans(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+def cut_into_spans(sizes: Sequence[int], most: int, most_bytes: int) -> list[tuple[int, int]]:
+    """Runs of at most `most` items and `most_bytes`, unless one item has more: start and stop."""
+    return list(_spans(sizes, most, most_bytes))
+
+
+def _spans(sizes: Sequence[int], most: int, most_bytes: int) -> Iterator[tuple[int, int]]:
     start, held = 0, 0
     for index, size in enumerate(sizes):
-        full = index - start == MESSAGE_DOCUMENTS or held + size > MESSAGE_BYTES
+        full = index - start == most or held + size > most_bytes
         if full and index > start:
             yield start, index
             start, held = index, 0

@@ -21,8 +21,8 @@ from tasks.letters import (
     read_page,
 )
 from tasks.replay import pack_letters
+from webapp.bodies import read_body
 from webapp.failures import describe, public_detail
-from webapp.request import read_body
 from webapp.schemas import (
     LetterList,
     LetterOut,

@@ -15,7 +15,7 @@ from webapp.schemas import Problem
 
 logger = logging.getLogger("uvicorn.error")
 
-BROKER_RETRY_AFTER_S = 2
+RETRY_AFTER_S = 2
 
 STATUSES: dict[type[errors.EmbedError], HTTPStatus] = {
     errors.InvalidJson: HTTPStatus.BAD_REQUEST,
@@ -27,6 +27,14 @@ STATUSES: dict[type[errors.EmbedError], HTTPStatus] = {
     errors.JobNotFound: HTTPStatus.NOT_FOUND,
     errors.LetterNotFound: HTTPStatus.NOT_FOUND,
     errors.ModelMismatch: HTTPStatus.CONFLICT,
+    errors.NoAnswer: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.CollectionNotFound: HTTPStatus.NOT_FOUND,
+    errors.ModelNotFound: HTTPStatus.NOT_FOUND,
+    errors.TextTooLong: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ModelError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.EncoderBroken: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.StoreDown: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.StoreRejected: HTTPStatus.UNPROCESSABLE_ENTITY,
 }
 
 
@@ -82,7 +90,7 @@ async def _ours(_: Request, error: Exception) -> ProblemResponse:
         error.code,
         public_detail(error),
         index=getattr(error, "index", None),
-        headers=_headers(error),
+        headers=retry_headers(error),
     )
 
 
@@ -90,15 +98,16 @@ def public_detail(error: errors.EmbedError) -> str:
     """What clients may know: no address of a server behind us."""
     if isinstance(error, errors.BrokerDown):
         return "the queue cannot be reached: nothing was accepted, try again"
+    if isinstance(error, errors.StoreDown):
+        return "the vector store does not answer: try again"
     return error.detail
 
 
-def _headers(error: errors.EmbedError) -> dict[str, str]:
+def retry_headers(error: errors.EmbedError) -> dict[str, str]:
+    """When to try again, where that may help."""
     if isinstance(error, errors.QueueFull):
         return {"Retry-After": str(error.retry_after_s)}
-    if isinstance(error, errors.BrokerDown):
-        return {"Retry-After": str(BROKER_RETRY_AFTER_S)}
-    return {}
+    return {"Retry-After": str(RETRY_AFTER_S)} if error.retryable else {}
 
 
 async def _http(_: Request, error: Exception) -> ProblemResponse:

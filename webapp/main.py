@@ -14,10 +14,10 @@ from fastapi_offline import FastAPIOffline
 from tasks.errors import SettingsError
 from tasks.logs import format_logs
 from tasks.settings import get_settings
-from webapp import dead, health, routes
+from webapp import dead, embeddings, health, routes, search
 from webapp.failures import handle_errors
 from webapp.keys import check_address, describe_keys, guard, is_uvicorn
-from webapp.schemas import EmbedIn, ReplayIn
+from webapp.schemas import EmbeddingsIn, EmbedIn, ReplayIn, SearchIn
 from webapp.state import lifespan
 
 VERSION = "0.1.0"
@@ -31,7 +31,11 @@ def create_app() -> FastAPI:
         summary="Turns texts into vectors in Qdrant, and loses none.",
         lifespan=lifespan,
         # as they are: each request would pay for the indirection of an included router
-        routes=[*routes.router.routes, *dead.router.routes, *health.router.routes],
+        routes=[
+            route
+            for module in (routes, embeddings, search, dead, health)
+            for route in module.router.routes
+        ],
     )
     handle_errors(app)
     guard(app, get_settings())
@@ -46,7 +50,7 @@ def _schema(app: FastAPI) -> dict[str, Any]:
             title=app.title, version=app.version, summary=app.summary, routes=app.routes
         )
         components = schema["components"]["schemas"]
-        for model in (EmbedIn, ReplayIn):
+        for model in (EmbedIn, EmbeddingsIn, SearchIn, ReplayIn):
             body = model.model_json_schema(ref_template="#/components/schemas/{model}")
             components.update(body.pop("$defs", {}))
             components[model.__name__] = body

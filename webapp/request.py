@@ -2,17 +2,17 @@
 
 from dataclasses import dataclass
 
-import orjson
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
 from tasks import app as celery_app
 from tasks.documents import parse_documents, parse_options, refuse_oversize
-from tasks.errors import InvalidDocument, InvalidJson, InvalidRequest, RequestTooLarge
+from tasks.errors import InvalidDocument, InvalidRequest
 from tasks.ledger import Submission
 from tasks.messages import Document, Options
 from tasks.settings import Settings
 from tasks.submission import build_submission, new_job_id, slice_job
+from webapp.bodies import parse_object, read_body
 
 INLINE_BYTES = 64 * 1024
 """Larger bodies are parsed in a thread, so that they do not hold up other requests."""
@@ -38,17 +38,6 @@ async def read_order(request: Request, settings: Settings) -> Order:
     return await run_in_threadpool(_order, body, settings)
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """Raises RequestTooLarge as soon as it is longer than `limit` bytes."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise RequestTooLarge(f"the body is larger than {limit} bytes: send several requests")
-        parts.append(part)
-    return b"".join(parts)
-
-
 def _order(body: bytes, settings: Settings) -> Order:
     documents, options = _parse(body, settings)
     slices = slice_job(new_job_id(), documents)
@@ -58,15 +47,7 @@ def _order(body: bytes, settings: Settings) -> Order:
 
 
 def _parse(body: bytes, settings: Settings) -> tuple[list[Document], Options]:
-    try:
-        fields = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidJson(f"the body is not JSON in UTF-8: {error}") from error
-    if not isinstance(fields, dict):
-        raise InvalidRequest("the body is an object with text, texts or documents")
-    unknown = sorted(fields.keys() - _FIELDS)
-    if unknown:
-        raise InvalidRequest(f"unknown field {unknown[0][:64]!r}", code="field_unknown")
+    fields = parse_object(body, _FIELDS, "text, texts or documents")
     options = parse_options(fields.get("collection"), fields.get("on_long"), settings)
     raw = _documents(fields)
     refuse_oversize([0] * len(raw), settings)

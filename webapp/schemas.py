@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tasks.documents import MAX_ID_CHARACTERS
 from tasks.letters import PAGE_LETTERS
 from tasks.messages import OnLong
+from tasks.settings import DEFAULT_MODEL
+
+MAX_HITS = 1000
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS)]
 Metadata = Annotated[
@@ -201,6 +204,105 @@ class QueueOut(BaseModel):
     oldest_age_s: float
     drain_rate_per_s: float
     workers: list[WorkerOut]
+
+
+class EmbeddingsIn(BaseModel):
+    """OpenAI's request; `input_type` is ours."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"input": "hello world", "model": DEFAULT_MODEL}]},
+    )
+
+    input: (
+        Annotated[str, Field(min_length=1)]
+        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=2048)]
+    )
+    model: str = Field(description="The workers' EMBED_MODEL.")
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(default=None, description="The model's own, or unset.")
+    user: str | None = Field(default=None, description="Ignored.")
+    input_type: Literal["query", "document"] = Field(
+        default="query", description="Which of the model's prompts goes before the texts."
+    )
+
+
+class Embedding(BaseModel):
+    """`embedding` is base64 of little-endian float32 if that was asked for."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsOut(BaseModel):
+    """OpenAI's answer."""
+
+    object: Literal["list"] = "list"
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
+class OpenAIErrorBody(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIError(BaseModel):
+    """OpenAI's error."""
+
+    error: OpenAIErrorBody
+
+
+class SearchIn(BaseModel):
+    """A text, and where to look for what is near to it."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "text": "how do I open a file?",
+                    "limit": 5,
+                    "filter": {"must": [{"key": "metadata.lang", "match": {"value": "en"}}]},
+                }
+            ]
+        },
+    )
+
+    text: str = Field(min_length=1)
+    collection: str | None = Field(default=None, description="Unset: EMBED_COLLECTION.")
+    limit: int = Field(default=10, ge=1, le=MAX_HITS)
+    filter: dict[str, Any] | None = Field(
+        default=None, description="A Qdrant filter over the payload: `metadata.<name>` is yours."
+    )
+
+
+class Hit(BaseModel):
+    """A chunk; `score` is the cosine of the angle to the text. Points that somebody else wrote
+    may lack the rest."""
+
+    id: str
+    score: float
+    text: str | None
+    document_id: str | None
+    chunk: int | None
+    chunks: int | None
+    metadata: dict[str, Any] | None
+
+
+class SearchOut(BaseModel):
+    collection: str
+    model: str
+    hits: list[Hit]
 
 
 class Problem(BaseModel):

@@ -18,6 +18,7 @@ from tasks.errors import BrokerDown
 from tasks.ledger import Ledger, run_async
 from tasks.settings import Settings, get_settings
 from tasks.snapshot import read_queue_async
+from webapp.asking import SILENCE_S, Answers, Asker
 from webapp.intake import Intake
 
 logger = logging.getLogger("uvicorn.error")
@@ -32,6 +33,7 @@ class Resources:
     redis: "redis.asyncio.Redis"
     ledger: Ledger
     intake: Intake
+    asker: Asker
 
 
 class State(TypedDict):
@@ -48,17 +50,19 @@ async def lifespan(_: FastAPI) -> AsyncIterator[State]:
     client = connect_async(settings)
     await _warn_of_redis(client, settings)
     logging_queue = asyncio.create_task(_log_queue(client, settings))
+    answers = Answers(connect_async(settings, timeout_s=SILENCE_S), settings.broker_url)
     try:
-        yield State(resources=_resources(settings, client))
+        yield State(resources=_resources(settings, client, answers))
     finally:
         logging_queue.cancel()
+        await answers.close()
         await client.aclose(close_connection_pool=True)
 
 
-def _resources(settings: Settings, client: "redis.asyncio.Redis") -> Resources:
+def _resources(settings: Settings, client: "redis.asyncio.Redis", answers: Answers) -> Resources:
     ledger = Ledger(settings)
     intake = Intake(lambda submissions: run_async(client, ledger.accept_all(submissions)))
-    return Resources(settings, client, ledger, intake)
+    return Resources(settings, client, ledger, intake, Asker(client, answers, settings))
 
 
 async def _warn_of_redis(client: "redis.asyncio.Redis", settings: Settings) -> None:

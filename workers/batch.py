@@ -40,7 +40,7 @@ def trace_batch(task_name: str, items: Sequence[Item]) -> list[Result]:
 
 def _trace_batch(task_name: str, items: Sequence[Item]) -> list[Result]:
     started = time.monotonic()
-    bodies = [_decode(item) for item in items]
+    bodies = [decode_item(item) for item in items]
     deliveries = [_read(item, body) for item, body in zip(items, bodies, strict=True)]
     valid = [delivery for delivery in deliveries if isinstance(delivery, Delivery)]
     executed = iter(_execute(valid))
@@ -50,7 +50,7 @@ def _trace_batch(task_name: str, items: Sequence[Item]) -> list[Result]:
     runtime_s = time.monotonic() - started
     try:
         return [
-            _finish(task_name, item, body, runtime_s)
+            finish_item(task_name, item, body, runtime_s)
             for item, body in zip(items, bodies, strict=True)
         ]
     finally:
@@ -73,7 +73,8 @@ def take_result(task_id: str | None) -> Summary | Exception | None:
     return results.popleft() if results else None
 
 
-def _decode(item: Item) -> Any:
+def decode_item(item: Item) -> Any:
+    """Arguments, keyword arguments and options of a message."""
     _, _, body, content_type, content_encoding = item
     _, accept, _ = trace._localized  # type: ignore[attr-defined]  # as fast_trace_task does
     return loads(body, content_type, content_encoding, accept=accept)
@@ -96,9 +97,10 @@ def _read(item: Item, body: Any) -> Delivery | Exception:
         return error
 
 
-def _finish(task_name: str, item: Item, body: Any, runtime_s: float) -> Result:
+def finish_item(task_name: str, item: Item, body: Any, runtime_s: float) -> Result:
+    """Let Celery's tracer do all that is left to do for a message that has been executed."""
     task_id, request, *_ = item
-    # the tracer gets no documents: their task takes its result from `_ready`
+    # the tracer gets no texts: their task knows by that that it was executed in a batch
     emptied: Any = (([],), {}, body[2])
     failed, value, own_s = trace.fast_trace_task(task_name, task_id, request, emptied, "", "")
     return failed, value, runtime_s + (own_s or 0.0)  # a rejected task has none

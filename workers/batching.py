@@ -1,9 +1,10 @@
 """Adaptive batching: a batch the moment a pool child is idle. Lives in a worker's main process.
 
 A Celery task Strategy on Celery's own slot semaphore. A lone message leaves at once; while all
-children are busy messages gather; a freed child takes what waits, up to a budget. Several messages
-share a pass of the model, and each keeps Celery's ordinary life: events, results, revocation,
-expiry, links and chords. `workers.batch` is the child's half.
+children are busy messages gather; a freed child takes what waits, up to a budget: queries first,
+and then documents. Several messages of one kind share a pass of the model, and each keeps Celery's
+ordinary life: events, results, revocation, expiry, links and chords. `workers.batch` and
+`workers.queries` are the child's half.
 
 Only for prefork on an event loop. Other pools have no slots to wait for: there each message is a
 batch of its own, by Celery's default strategy. So are messages with a rate limit or time limits of
@@ -18,13 +19,15 @@ from typing import Any
 
 from billiard.pool import RUN
 from celery.concurrency.prefork import TaskPool as PreforkPool
-from celery.worker.state import task_ready, task_reserved
+from celery.worker.state import task_reserved
 from celery.worker.strategy import default
 
 from tasks.gpus import list_gpus
+from tasks.messages import QUERY_TASK_NAME, TASK_NAME
 from tasks.settings import get_settings
 from workers.batch import trace_batch
-from workers.request import EmbedRequest
+from workers.queries import trace_queries
+from workers.request import BatchedRequest
 
 logger = logging.getLogger(__name__)
 
@@ -34,24 +37,37 @@ CPU_HANDOVER, GPU_HANDOVER = (64, 8192), (1024, 131_072)
 """Documents and tokens. A second's work for a CPU core; several full model calls for a GPU."""
 
 
+TRACERS = {QUERY_TASK_NAME: trace_queries, TASK_NAME: trace_batch}
+"""What a child does with a batch of a task's messages, in the order in which they are served."""
+
+
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Any:
-    """What the embed task names as its Strategy; Celery calls it again after each reconnect, so all
-    state lives in the Batcher that is made here."""
+    """What our tasks name as their Strategy; Celery calls it again after each reconnect, so all
+    state lives in the Batcher that they share until then."""
     on_event_loop = getattr(consumer.controller, "semaphore", None) is not None
     if not (on_event_loop and isinstance(consumer.pool, PreforkPool)):
         return default(task, app, consumer, **options)
-    batcher = Batcher(task, consumer)
-    return default(task, app, _Redirected(consumer, batcher.add), **options)
+    return default(task, app, _Redirected(consumer, _share_batcher(consumer).add), **options)
+
+
+_shared: "Batcher | None" = None
+
+
+def _share_batcher(consumer: Any) -> "Batcher":
+    global _shared  # noqa: PLW0603  # both tasks' strategies find it here
+    if _shared is None or not _shared.serves(consumer):
+        _shared = Batcher(consumer)
+    return _shared
 
 
 class _Redirected:
     """The consumer, as Celery's default strategy sees it, with another way to hand requests on."""
 
-    def __init__(self, consumer: Any, hand_on: Callable[[EmbedRequest], None]) -> None:
+    def __init__(self, consumer: Any, hand_on: Callable[[BatchedRequest], None]) -> None:
         self._consumer = consumer
         self.on_task_request = hand_on
 
-    def apply_eta_task(self, request: EmbedRequest) -> None:
+    def apply_eta_task(self, request: BatchedRequest) -> None:
         """Called by the timer when a countdown or ETA has passed."""
         task_reserved(request)
         self.on_task_request(request)
@@ -64,28 +80,31 @@ class _Redirected:
 class Batcher:
     """Requests that wait for a slot. Single-threaded: everything happens in the event loop."""
 
-    def __init__(self, task: Any, consumer: Any) -> None:
+    def __init__(self, consumer: Any) -> None:
         settings = get_settings()
-        self._task = task
-        self._consumer = consumer
+        self._consumer, self._connection = consumer, consumer.connection
         self._pool = consumer.pool
         self._semaphore = consumer.controller.semaphore
         documents, tokens = GPU_HANDOVER if list_gpus(settings) else CPU_HANDOVER
         self._budget_documents = settings.handover_documents or documents
         self._budget_bytes = (settings.handover_tokens or tokens) * BYTES_PER_TOKEN
-        self._waiting: deque[EmbedRequest] = deque()
+        self._waiting: dict[str, deque[BatchedRequest]] = {name: deque() for name in TRACERS}
         self._asked = False
 
-    def add(self, request: EmbedRequest) -> None:
+    def serves(self, consumer: Any) -> bool:
+        """Whether it was made for this connection of this consumer."""
+        return consumer is self._consumer and consumer.connection is self._connection
+
+    def add(self, request: BatchedRequest) -> None:
         """Take a request in, and hand it over now if a child is idle."""
         if any(request.time_limits):
             self._consumer.on_task_request(request)
             return
-        self._waiting.append(request)
+        self._waiting[request.name].append(request)
         self._ask()
 
     def _ask(self) -> None:
-        if not self._asked and self._waiting:
+        if not self._asked and any(self._waiting.values()):
             self._asked = True
             # runs at once when a slot is free, else when one becomes free
             self._semaphore.acquire(self._granted)
@@ -103,66 +122,65 @@ class Batcher:
             # Celery's lax semaphore gave a slot that is none: a child was replaced
             self._ask()
             return
-        batch = self._take()
-        if batch:
-            self._apply(batch)
+        for waiting in self._waiting.values():
+            batch = self._take(waiting)
+            if batch:
+                self._apply(batch)
+                break
         else:
             self._semaphore.release()
         self._ask()
 
-    def _take(self) -> list[EmbedRequest]:
-        batch: list[EmbedRequest] = []
+    def _take(self, waiting: deque[BatchedRequest]) -> list[BatchedRequest]:
+        batch: list[BatchedRequest] = []
         documents = size = 0
-        while self._waiting:
-            request = self._waiting[0]
+        while waiting:
+            request = waiting[0]
             documents += request.documents
             size += request.size
             if batch and (documents > self._budget_documents or size > self._budget_bytes):
                 break
-            self._waiting.popleft()
+            waiting.popleft()
             if not request.revoked():
                 batch.append(request)
         return batch
 
-    def _apply(self, batch: Sequence[EmbedRequest]) -> None:
+    def _apply(self, batch: Sequence[BatchedRequest]) -> None:
+        name = batch[0].name
         result = self._pool.apply_async(
-            trace_batch,
-            args=(self._task.name, [request.item() for request in batch]),
+            TRACERS[name],
+            args=(name, [request.item() for request in batch]),
             accept_callback=_Accepted(batch),
             callback=_Done(batch),
             error_callback=_Lost(batch),
-            **self._limits(len(batch)),
+            **self._limits(batch),
             correlation_id=batch[0].id,
         )
         for request in batch:
             request.runs_as(result)
 
-    def _limits(self, members: int) -> dict[str, float]:
+    def _limits(self, batch: Sequence[BatchedRequest]) -> dict[str, float]:
         """The worker's time limits are for a message; a batch has as many times as long."""
-        pool = self._pool._pool
-        soft = self._task.soft_time_limit or pool.soft_timeout or 0
-        hard = self._task.time_limit or pool.timeout or 0
+        pool, task, members = self._pool._pool, batch[0].task, len(batch)
+        soft = task.soft_time_limit or pool.soft_timeout or 0
+        hard = task.time_limit or pool.timeout or 0
         return {"soft_timeout": soft * members, "timeout": hard * members}
-
-
-def _ids(request: EmbedRequest) -> dict[str, str]:
-    return {"task_id": str(request.id), "job_id": request.place["job"]}
 
 
 class _Members:
     """What to tell each member of a batch."""
 
-    def __init__(self, batch: Sequence[EmbedRequest]) -> None:
+    def __init__(self, batch: Sequence[BatchedRequest]) -> None:
         self.batch = batch
 
-    def _tell(self, request: EmbedRequest, news: Callable[[], Any]) -> None:
+    def _tell(self, request: BatchedRequest, news: Callable[[], Any]) -> None:
         # the pool swallows what its callbacks raise: one member's trouble must not leave the
         # others unacknowledged
         try:
             news()
         except Exception:
             said = "task %s could not be finished; it will come back"
-            logger.exception(said, request.id, extra=_ids(request))
+            logger.exception(said, request.id, extra=request.log_ids)
 
 
 class _Accepted(_Members):
@@ -182,17 +200,10 @@ class _Done(_Members):
 
 
 class _Lost(_Members):
-    """The child is gone. No member is to blame yet: all come back, and the ledger knows that they
-    had begun, so their documents run one by one."""
+    """The child is gone, and says nothing of its members."""
 
     def __call__(self, info: Any, **_: Any) -> None:
         for request in self.batch:
             # one that was revoked took the child with it; it is settled and acknowledged
             if not request._already_revoked:
-                self._tell(request, partial(self._give_back, request, info.exception))
-
-    @staticmethod
-    def _give_back(request: EmbedRequest, error: Exception) -> None:
-        logger.warning("task %s comes back: %s", request.id, error, extra=_ids(request))
-        task_ready(request)
-        request.reject(requeue=True)
+                self._tell(request, partial(request.lose, info.exception))

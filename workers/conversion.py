@@ -43,7 +43,8 @@ class _Whole(torch.nn.Module):
         self._encoder = encoder
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        embedded: torch.Tensor = self.model(self._encoder.features(ids, mask))[OUTPUT]
+        prompt = self._encoder.tokenizer.prompt
+        embedded: torch.Tensor = self.model(self._encoder.features(ids, mask, prompt))[OUTPUT]
         return embedded[:, : self._encoder.card.dimension]
 
 
@@ -52,6 +53,7 @@ def convert(source: Path, target: Path) -> None:
     or loses more than the gate allows."""
     settings = Settings(model=str(source), device="cpu", backend="torch", threads=None)
     encoder = load_encoder(settings, pack=False)
+    _refuse_two_prompt_lengths(encoder)
     exported = target / "exported.onnx"
     _export(encoder, exported)
     _describe(encoder, target)
@@ -69,6 +71,17 @@ def convert(source: Path, target: Path) -> None:
         file.unlink()
     if refusal:
         raise ModelError(f"{refusal}; set EMBED_BACKEND=torch")
+
+
+def _refuse_two_prompt_lengths(encoder: SentenceTransformerEncoder) -> None:
+    """The length of a prompt that pooling leaves out becomes a constant of the graph."""
+    leaves_out = any(getattr(part, "include_prompt", True) is False for part in encoder.model)
+    tokenizer = encoder.tokenizer
+    if leaves_out and tokenizer.prompt != tokenizer.query_prompt:
+        raise ModelError(
+            "its pooling leaves out the prompt, which is another one for queries; "
+            "set EMBED_BACKEND=torch"
+        )
 
 
 def judge(expected: Vectors, made: Vectors) -> str:
@@ -141,6 +154,7 @@ def _describe(encoder: SentenceTransformerEncoder, target: Path) -> None:
         "dimension": encoder.card.dimension,
         "max_tokens": tokenizer.max_tokens,
         "prompt": tokenizer.prompt,
+        "query_prompt": tokenizer.query_prompt,
         "pad_id": tokenizer.pad_id,
         "pad_left": tokenizer.pad_left,
     }

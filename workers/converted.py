@@ -23,7 +23,7 @@ from workers.weights import find_weights
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Of the way of converting: raise it when the same weights become another file."""
 GRAPH, RECIPE, TOKENIZER = "model.onnx", "recipe.json", "tokenizer.json"
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "sentence_embedding"

@@ -24,6 +24,8 @@ class TokenizedText:
 
     text: str
     ids: Sequence[int]
+    prompt: str = ""
+    """What stands before it in `ids`."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -41,7 +43,11 @@ class Encoder(Protocol):
         ...
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
-        """Each text as the model would read it if it read texts of any length."""
+        """Each document as the model would read it if it read texts of any length."""
+        ...
+
+    def tokenize_queries(self, texts: Sequence[str]) -> list[TokenizedText]:
+        """The same for queries, which some models want to be told from documents by a prompt."""
         ...
 
     def split(self, text: str) -> list[str]:
@@ -54,13 +60,14 @@ class Encoder(Protocol):
     def encode(self, texts: Sequence[TokenizedText]) -> Vectors:
         """One model call: float32 of shape (len(texts), card.dimension).
 
-        Texts longer than `card.max_tokens` are truncated. Raises ModelError.
+        All of them queries or all of them documents; those longer than `card.max_tokens` are
+        truncated. Raises ModelError.
         """
         ...
 
 
 def encode_texts(encoder: Encoder, texts: Sequence[str]) -> Vectors:
-    """Tokenize and encode in one model call; for few texts. As `Encoder.encode`."""
+    """Tokenize and encode documents in one model call; for few texts. As `Encoder.encode`."""
     return encoder.encode(encoder.tokenize(texts))
 
 

@@ -43,6 +43,9 @@ class FakeEncoder:
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         return [TokenizedText(text, range(_count(text))) for text in texts]
 
+    def tokenize_queries(self, texts: Sequence[str]) -> list[TokenizedText]:
+        return self.tokenize(texts)
+
     def split(self, text: str) -> list[str]:
         return split_text(text, self._splitter, MAX_TOKENS)
 

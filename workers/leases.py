@@ -25,6 +25,8 @@ stock: Any = _redis
 QUARANTINE = "embedmill:quarantine"
 """The last 1,000 messages that could not be read, newest first."""
 FETCH_MESSAGES = 64
+FETCH_QUERIES = 16
+"""Queries that a worker holds at most: few, as another worker may be idle."""
 SWEEP_MESSAGES = 2048
 """Put back at once: all that a dead worker of 32 children has held. It takes half a second."""
 RENEWALS = 6
@@ -55,6 +57,11 @@ class QoS(stock.QoS):  # type: ignore[misc]
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._unsaid: set[str] = set()
+        self._queries: set[str] = set()
+
+    def query_credit(self) -> int:
+        """Queries that may be fetched now, however many other messages are held."""
+        return max(FETCH_QUERIES - len(self._queries), 0)
 
     def credit(self) -> int:
         """Messages that may be fetched now."""
@@ -64,7 +71,7 @@ class QoS(stock.QoS):  # type: ignore[misc]
             return 1
         return int(min(self.can_consume_max_estimate() or FETCH_MESSAGES, FETCH_MESSAGES))
 
-    def hold(self, message: Any) -> bool:
+    def hold(self, message: Any, *, is_query: bool = False) -> bool:
         """Count a message as held that the fetch has recorded.
 
         False when this channel holds it already: after a stall it was put back by another worker,
@@ -74,6 +81,8 @@ class QoS(stock.QoS):  # type: ignore[misc]
         if message.delivery_tag in self._delivered:
             return False
         self._quick_append(message.delivery_tag, message)
+        if is_query:
+            self._queries.add(message.delivery_tag)
         return True
 
     def append(self, message: Any, delivery_tag: str) -> None:
@@ -82,7 +91,7 @@ class QoS(stock.QoS):  # type: ignore[misc]
             super().append(message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        self._quick_ack(delivery_tag)
+        self._forget(delivery_tag)
         try:
             self._remove_from_indices(delivery_tag).execute()
         except self._errors as error:
@@ -94,7 +103,7 @@ class QoS(stock.QoS):  # type: ignore[misc]
         if not requeue:
             self.ack(delivery_tag)
             return
-        self._quick_ack(delivery_tag)  # first: it may be fetched again before this returns
+        self._forget(delivery_tag)  # first: it may be fetched again before this returns
         if self.channel.closed:
             return  # it has been put back, or its lease ends
         try:
@@ -112,6 +121,7 @@ class QoS(stock.QoS):  # type: ignore[misc]
         except self._errors as error:
             logger.warning("messages of this channel come back when their lease ends: %s", error)
         self._delivered.clear()
+        self._queries.clear()
 
     def restore_visible(self, start: int = 0, num: int | None = None, interval: int = 1) -> None:  # noqa: ARG002
         """Put back what processes held that have died: messages whose lease has ended."""
@@ -164,6 +174,10 @@ class QoS(stock.QoS):  # type: ignore[misc]
                     client.eval(RENEW, 1, self._index, *tags)
         except self._errors as error:
             logger.warning("could not renew the leases of %d messages: %s", len(tags), error)
+
+    def _forget(self, delivery_tag: str) -> None:
+        self._quick_ack(delivery_tag)
+        self._queries.discard(delivery_tag)
 
     def _address(
         self, payload: dict[str, Any], exchange: str, routing_key: str

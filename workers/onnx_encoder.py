@@ -35,6 +35,7 @@ class OnnxEncoder:
             Tokenizer.from_file(os.fspath(folder / TOKENIZER)),
             max_tokens=recipe["max_tokens"],
             prompt=recipe["prompt"],
+            query_prompt=recipe["query_prompt"],
             pad_id=recipe["pad_id"],
             pad_left=recipe["pad_left"],
         )
@@ -42,6 +43,9 @@ class OnnxEncoder:
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         return self._tokenizer.tokenize(texts)
+
+    def tokenize_queries(self, texts: Sequence[str]) -> list[TokenizedText]:
+        return self._tokenizer.tokenize_queries(texts)
 
     def split(self, text: str) -> list[str]:
         return self._tokenizer.split(text)

@@ -72,6 +72,16 @@ def run(
     return [outcomes[at] for at in range(len(documents))]
 
 
+def encode_whole(
+    texts: Sequence[TokenizedText], encoder: Encoder, budget_tokens: int
+) -> list[Vector | EmbedError]:
+    """The vector of each text, or what kept it from being made. Raises EncoderBroken."""
+    whole = {at: Cut([text]) for at, text in enumerate(texts)}
+    made = _encode(whole, encoder, budget_tokens, Timings())
+    found = (made[at] for at in range(len(texts)))
+    return [one if isinstance(one, EmbedError) else one[0] for one in found]
+
+
 def fail(placed: PlacedDocument, error: EmbedError) -> Outcome:
     """How a document ends that this error befell."""
     document_id = placed.document.id

@@ -20,17 +20,18 @@ from workers.draining import is_draining
 from workers.encoder import Encoder, build_encoder, encode_texts
 from workers.pipeline import PROBE, fail, run
 from workers.timings import Timings
-from workers.upserts import VectorStore
+from workers.upserts import SearchIndex, VectorStore
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """One process' encoder and store."""
+    """One process' encoder and store, which can be searched, too."""
 
     encoder: Encoder
     store: VectorStore
+    index: SearchIndex
     budget_tokens: int
 
 
@@ -52,6 +53,11 @@ def close_resources() -> None:
         _slot = None
 
 
+def resources() -> Resources:
+    """This process' own, opened if they are not."""
+    return _slot or _fill(get_settings())
+
+
 def embed_documents(
     documents: Sequence[PlacedDocument], options: Options, timings: Timings
 ) -> list[Outcome]:
@@ -60,15 +66,15 @@ def embed_documents(
     Raises StoreDown when the store stays away, and EncoderBroken when the model reads nothing any
     more: then the documents are to be given back.
     """
-    resources = _slot or _fill(get_settings())
-    encoder, store = resources.encoder, resources.store
+    use = resources()
+    encoder, store = use.encoder, use.store
     try:
         with timings.stage("store_wait"):
             store.ensure_collection(options.collection, encoder.card)
     except (ModelMismatch, StoreRejected) as error:
         return [fail(placed, error) for placed in documents]
     timings.texts += len(documents)
-    return run(documents, options, encoder, store, resources.budget_tokens, timings=timings)
+    return run(documents, options, encoder, store, use.budget_tokens, timings=timings)
 
 
 def _fill(settings: Settings) -> Resources:
@@ -98,4 +104,4 @@ def _make(settings: Settings) -> Resources:
         on_collection=record,
         gives_up=is_draining,
     )
-    return Resources(encoder, store, settings.batch_tokens or encoder.budget_tokens)
+    return Resources(encoder, store, store, settings.batch_tokens or encoder.budget_tokens)

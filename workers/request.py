@@ -1,6 +1,6 @@
 """A received message in a worker's main process: how it shows itself, and how it ends unexecuted.
 
-The task `tasks.embed` names `EmbedRequest` as its request class; Celery makes one a message.
+The tasks `tasks.embed` and `tasks.query` name their request classes; Celery makes one a message.
 """
 
 import logging
@@ -13,12 +13,14 @@ from celery.worker.state import task_ready
 
 from tasks.admission import ledger, redis_client
 from tasks.documents import parse_documents, parse_options
-from tasks.errors import BrokerDown, EmbedError, ModelError
+from tasks.errors import BrokerDown, EmbedError, ModelError, NoAnswer
 from tasks.ledger import Call, run
 from tasks.letters import write_letter
-from tasks.messages import HEADER, Coordinates, Outcome, PlacedDocument
+from tasks.messages import HEADER, QUERY_HEADER, Coordinates, Outcome, PlacedDocument
+from tasks.queries import ANSWERS, Answer, QueryPlace
+from tasks.queries import answer as give_answers
 from tasks.settings import get_settings
-from tasks.submission import arguments_repr
+from tasks.submission import describe_count
 from workers.arguments import name_arguments
 
 logger = logging.getLogger(__name__)
@@ -27,35 +29,25 @@ MAX_DOCUMENTS = 100_000
 """Of one message, whoever sent it; ours hold 64 outside of workflows."""
 
 
-class EmbedRequest(Request):
-    """A request whose arguments are summed up as "(64 documents)", settled before it is dropped.
+class BatchedRequest(Request):
+    """What the Batcher needs of a request: how large it is, and how to hand it to a pool child.
 
-    Producers that are not ours send whole texts in the `argsrepr` header, and `inspect` would
-    answer with the decoded body: both would put queued texts into Flower and into logs.
+    It sums its arguments up as "(64 documents)". Producers that are not ours send whole texts in
+    the `argsrepr` header, and `inspect` would answer with the decoded body: both would put queued
+    texts into Flower and into logs.
     """
 
-    def __init__(self, message: Any, **options: Any) -> None:
-        try:
-            super().__init__(message, **options)
-            self.place = self._find_place()
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            # anything else would look like a lost connection, and the message come back for ever
-            raise InvalidTaskError(f"a message that makes no sense: {error!r}") from error
-        self.documents = self.place["count"]
+    documents: int
+    """Texts in it."""
+    _already_revoked: bool  # the stubs lack it
+
+    def sum_up(self, count: int, what: str) -> None:
+        """Note how many texts it has, and show that instead of them."""
+        self.documents = count
         # the child logs failures with what it finds in this dictionary
-        self._argsrepr = arguments_repr(self.documents)
+        self._argsrepr = describe_count(count, what)
         self._kwargsrepr = "{}"
         self.request_dict.update(argsrepr=self._argsrepr, kwargsrepr=self._kwargsrepr)
-
-    def _find_place(self) -> Coordinates:
-        place = self.request_dict.get(HEADER)
-        if place is None:
-            # a foreign producer's message becomes a job of its own when it is claimed
-            return Coordinates(v=1, job=self.id, start=0, count=_count(self))
-        start, count = int(place["start"]), int(place["count"])
-        if start < 0 or not 0 < count <= MAX_DOCUMENTS:
-            raise ValueError(f"{count} documents from {start}")
-        return Coordinates(v=int(place["v"]), job=str(place["job"]), start=start, count=count)
 
     @property
     def size(self) -> int:
@@ -73,6 +65,49 @@ class EmbedRequest(Request):
     def info(self, safe: bool = False) -> Any:  # noqa: ARG002
         """What `inspect` answers: always the safe form, also where Celery asks for the other."""
         return super().info(safe=True)
+
+    @property
+    def log_ids(self) -> dict[str, str]:
+        """What a line of the log about it carries."""
+        return {"task_id": str(self.id)}
+
+    def lose(self, error: Exception) -> None:
+        """The child is gone that worked on it together with others."""
+        raise NotImplementedError
+
+
+class EmbedRequest(BatchedRequest):
+    """Documents: settled before the message is dropped, and never lost."""
+
+    def __init__(self, message: Any, **options: Any) -> None:
+        try:
+            super().__init__(message, **options)
+            self.place = self._find_place()
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            # anything else would look like a lost connection, and the message come back for ever
+            raise InvalidTaskError(f"a message that makes no sense: {error!r}") from error
+        self.sum_up(self.place["count"], "document")
+
+    def _find_place(self) -> Coordinates:
+        place = self.request_dict.get(HEADER)
+        if place is None:
+            # a foreign producer's message becomes a job of its own when it is claimed
+            return Coordinates(v=1, job=self.id, start=0, count=_count(self))
+        start, count = int(place["start"]), int(place["count"])
+        if start < 0 or not 0 < count <= MAX_DOCUMENTS:
+            raise ValueError(f"{count} documents from {start}")
+        return Coordinates(v=int(place["v"]), job=str(place["job"]), start=start, count=count)
+
+    @property
+    def log_ids(self) -> dict[str, str]:
+        return {**super().log_ids, "job_id": self.place["job"]}
+
+    def lose(self, error: Exception) -> None:
+        """No member of a batch is to blame yet: all come back, and the ledger knows that they had
+        begun, so their documents run one by one."""
+        logger.warning("task %s comes back: %s", self.id, error, extra=self.log_ids)
+        task_ready(self)
+        self.reject(requeue=True)
 
     def on_failure(self, exc_info: Any, *details: Any, **options: Any) -> None:
         """Of a hard time limit `on_timeout` is told next; Celery would acknowledge it here."""
@@ -127,6 +162,47 @@ class EmbedRequest(Request):
             self.reject(requeue=True)
             return
         super()._announce_revoked(reason, *details)  # type: ignore[misc]  # the stubs lack it
+
+
+class QueryRequest(BatchedRequest):
+    """A question: whoever waits for its answer asks again, so it never comes back."""
+
+    def __init__(self, message: Any, **options: Any) -> None:
+        try:
+            super().__init__(message, **options)
+            place = self.request_dict[QUERY_HEADER]
+            self.place = QueryPlace(
+                id=str(place["id"]),
+                part=int(place["part"]),
+                box=str(place["box"]),
+                weight=int(place["weight"]),
+                texts=int(place["texts"]),
+            )
+            if not self.place["box"].startswith(ANSWERS):
+                raise ValueError(f"an answer to {self.place['box'][:64]!r}")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InvalidTaskError(f"a query that makes no sense: {error!r}") from error
+        self.sum_up(self.place["texts"], "text")
+
+    def lose(self, error: Exception) -> None:
+        """It is not tried again: it may be what the process died of."""
+        logger.warning("query %s is lost: %s", self.id, error, extra=self.log_ids)
+        task_ready(self)
+        self._say_lost()
+        self.reject(requeue=False)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        if not soft:
+            self._say_lost()
+        super().on_timeout(soft, timeout)
+
+    def _say_lost(self) -> None:
+        lost = NoAnswer("the process that worked on it was lost: ask again")
+        answer = Answer(self.place["id"], self.place["part"], error=lost)
+        try:
+            run(redis_client(), give_answers([self.place], [answer], get_settings()))
+        except BrokerDown as error:
+            logger.warning("nobody learns that query %s is lost: %s", self.id, error)
 
 
 def _count(request: Request) -> int:

@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import (
@@ -20,8 +22,9 @@ from qdrant_client.http.exceptions import (
     UnexpectedResponse,
 )
 
-from tasks.errors import ModelMismatch, StoreDown, StoreError, StoreRejected
+from tasks.errors import CollectionNotFound, ModelMismatch, StoreDown, StoreError, StoreRejected
 from tasks.messages import ModelCard
+from tasks.queries import Search
 from tasks.settings import redact
 from workers import waiting
 from workers.provenance import describe_mismatch, read_provenance, write_provenance
@@ -64,6 +67,7 @@ class QdrantStore:
         self._on_collection = on_collection
         self._gives_up = gives_up
         self._cards: dict[str, ModelCard] = {}
+        self._seen: dict[str, ModelCard] = {}
         timeout_s = max(1, math.ceil(min(REQUEST_TIMEOUT_S, wait_s)))
         # the compatibility check would be a request, and a warning, before the first retry
         self._client = QdrantClient(url=url, timeout=timeout_s, check_compatibility=False)
@@ -83,8 +87,51 @@ class QdrantStore:
         """
         self._retry(lambda: self._write(collection, points))
 
+    def search(
+        self, search: Search, vector: NDArray[np.float32], card: ModelCard
+    ) -> list[dict[str, Any]]:
+        """See `workers.upserts.SearchIndex`."""
+        try:
+            if card not in (self._cards.get(search.collection), self._seen.get(search.collection)):
+                self._admit(search.collection, card)
+            return self._query(search, vector)
+        except UnexpectedResponse as error:
+            if error.status_code == 404:
+                self._seen.pop(search.collection, None)
+                raise _not_found(search.collection) from error
+            raise self._translate(error) from error
+        except (ApiException, QdrantException) as error:
+            raise self._translate(error) from error
+
     def close(self) -> None:
         self._client.close()
+
+    def _admit(self, collection: str, card: ModelCard) -> None:
+        """Let searches with this card's vectors pass; once a process."""
+        info = self._find(collection)
+        if info is None:
+            raise _not_found(collection)
+        self._check(collection, info, card)
+        self._seen[collection] = card
+
+    def _query(self, search: Search, vector: NDArray[np.float32]) -> list[dict[str, Any]]:
+        # not through the client's models: the filter is the user's, for the server to judge
+        body = {
+            "query": vector,
+            "limit": search.limit,
+            "with_payload": True,
+            **({} if search.filter is None else {"filter": search.filter}),
+        }
+        reply = self._client.http.client.request(
+            type_=models.InlineResponse20022,
+            method="POST",
+            url="/collections/{collection_name}/points/query",
+            path_params={"collection_name": search.collection},
+            headers={"Content-Type": "application/json"},
+            content=orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY),
+        )
+        points = reply.result.points if reply.result else []
+        return [{"id": str(p.id), "score": p.score, "payload": p.payload or {}} for p in points]
 
     def _write(self, collection: str, points: Sequence[Point]) -> None:
         self._put(collection, points)
@@ -224,6 +271,10 @@ class QdrantStore:
         if not isinstance(error, UnexpectedResponse) or error.status_code in _AWAY:
             return StoreDown(f"Qdrant at {self._url} does not answer: {_reason(error)}")
         return StoreRejected(f"Qdrant refused it ({error.status_code}): {_reason(error)}")
+
+
+def _not_found(collection: str) -> CollectionNotFound:
+    return CollectionNotFound(f"there is no collection {collection}")
 
 
 def _older(leftover: Leftover) -> models.FilterSelector:

@@ -28,16 +28,19 @@ class TextTokenizer:
         *,
         max_tokens: int,
         prompt: str = "",
+        query_prompt: str | None = None,
         pad_id: int = 0,
         pad_left: bool = False,
     ) -> None:
         """`tokenizer` is changed: it neither truncates nor pads any more.
 
+        `prompt` goes before documents, and before queries where they have none of their own.
         Raises ModelError where special tokens and prompt leave no room for a text.
         """
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self.max_tokens, self.prompt = max_tokens, prompt
+        self.query_prompt = prompt if query_prompt is None else query_prompt
         self.pad_id, self.pad_left = pad_id, pad_left
         self._tokenizer = tokenizer
         self._lock = Lock()
@@ -47,10 +50,12 @@ class TextTokenizer:
         self._splitter = TextSplitter.from_huggingface_tokenizer(tokenizer, max_tokens - overhead)
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
-        """Each text whole, with the prompt and special tokens."""
-        with self._lock:
-            read = self._tokenizer.encode_batch_fast([self.prompt + text for text in texts])
-        return [TokenizedText(text, row.ids) for text, row in zip(texts, read, strict=True)]
+        """Each document whole, with the prompt and special tokens."""
+        return self._tokenize(texts, self.prompt)
+
+    def tokenize_queries(self, texts: Sequence[str]) -> list[TokenizedText]:
+        """Each query whole, with its prompt and special tokens."""
+        return self._tokenize(texts, self.query_prompt)
 
     def split(self, text: str) -> list[str]:
         """Chunks that the model reads whole; see `workers.encoder.Encoder.split`."""
@@ -72,18 +77,23 @@ class TextTokenizer:
             mask[number, place] = 1
         return ids, mask
 
-    def count_prompt_tokens(self) -> int | None:
-        """Tokens of the prompt without a closing special one, which poolings that leave the prompt
+    def count_prompt_tokens(self, prompt: str) -> int | None:
+        """Tokens of a prompt without a closing special one, which poolings that leave the prompt
         out skip; None without a prompt. As sentence-transformers counts them."""
-        if not self.prompt:
+        if not prompt:
             return None
         with self._lock:
-            read = self._tokenizer.encode(self.prompt)
+            read = self._tokenizer.encode(prompt)
         return len(read.ids) - read.special_tokens_mask[-1]
 
     def to_json(self) -> str:
         """What `Tokenizer.from_str` reads."""
         return str(self._tokenizer.to_str())
+
+    def _tokenize(self, texts: Sequence[str], prompt: str) -> list[TokenizedText]:
+        with self._lock:
+            read = self._tokenizer.encode_batch_fast([prompt + text for text in texts])
+        return [TokenizedText(text, row.ids, prompt) for text, row in zip(texts, read, strict=True)]
 
     def _truncate(self, text: TokenizedText) -> Sequence[int]:
         if len(text) <= self.max_tokens:
@@ -91,7 +101,7 @@ class TextTokenizer:
         with self._lock:  # special tokens stay: only the tokenizer knows where they stand
             self._tokenizer.enable_truncation(self.max_tokens)
             try:
-                ids: list[int] = self._tokenizer.encode(self.prompt + text.text).ids
+                ids: list[int] = self._tokenizer.encode(text.prompt + text.text).ids
             finally:
                 self._tokenizer.no_truncation()
         return ids

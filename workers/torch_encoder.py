@@ -39,10 +39,16 @@ class SentenceTransformerEncoder:
         self.budget_tokens = BUDGET_TOKENS.get(self.card.device, BUDGET_TOKENS["cpu"])
         # what is no transformer of texts (static embeddings, say) reads texts its own way
         self._reads_ids = isinstance(model[0], Transformer)
-        self._prompt_tokens = self.tokenizer.count_prompt_tokens()
+        self._prompt_tokens = {
+            prompt: self.tokenizer.count_prompt_tokens(prompt)
+            for prompt in (self.tokenizer.prompt, self.tokenizer.query_prompt)
+        }
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         return self.tokenizer.tokenize(texts)
+
+    def tokenize_queries(self, texts: Sequence[str]) -> list[TokenizedText]:
+        return self.tokenizer.tokenize_queries(texts)
 
     def split(self, text: str) -> list[str]:
         return self.tokenizer.split(text)
@@ -53,13 +59,16 @@ class SentenceTransformerEncoder:
         embedded = self._embed(texts) if self._reads_ids else self._embed_texts(texts)
         return embedded.float().cpu().numpy()[:, : self.card.dimension]
 
-    def features(self, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor | int]:
+    def features(
+        self, ids: torch.Tensor, mask: torch.Tensor, prompt: str
+    ) -> dict[str, torch.Tensor | int]:
         """What the model's first module reads: (texts, tokens) ids and attention mask."""
         read: dict[str, torch.Tensor | int] = {"input_ids": ids, "attention_mask": mask}
         if "token_type_ids" in self.model.tokenizer.model_input_names:
             read["token_type_ids"] = torch.zeros_like(ids)
-        if self._prompt_tokens is not None:
-            read["prompt_length"] = self._prompt_tokens
+        prompt_tokens = self._prompt_tokens[prompt]
+        if prompt_tokens is not None:
+            read["prompt_length"] = prompt_tokens
         return read
 
     @torch.inference_mode()
@@ -67,12 +76,15 @@ class SentenceTransformerEncoder:
         ids, mask = (
             torch.from_numpy(array).to(self.model.device) for array in self.tokenizer.pad(texts)
         )
-        embedded: torch.Tensor = self.model(self.features(ids, mask))["sentence_embedding"]
+        embedded: torch.Tensor = self.model(self.features(ids, mask, texts[0].prompt))[
+            "sentence_embedding"
+        ]
         return embedded
 
     def _embed_texts(self, texts: Sequence[TokenizedText]) -> torch.Tensor:
         return self.model.encode(
             [text.text for text in texts],
+            prompt=texts[0].prompt,
             batch_size=len(texts),
             show_progress_bar=False,
             convert_to_tensor=True,
@@ -126,10 +138,19 @@ def _tokenizer(model: SentenceTransformer) -> TextTokenizer:
     return TextTokenizer(
         Tokenizer.from_str(backend.to_str()),
         max_tokens=_max_tokens(model),
-        prompt=model.prompts.get(model.default_prompt_name or "") or "",
+        prompt=_prompt(model, "document", "passage", "corpus"),
+        query_prompt=_prompt(model, "query"),
         pad_id=getattr(model.tokenizer, "pad_token_id", None) or 0,
         pad_left=getattr(model.tokenizer, "padding_side", "right") == "left",
     )
+
+
+def _prompt(model: SentenceTransformer, *names: str) -> str:
+    """The first of these that the model defines, else its default one, else none.
+
+    The library fills in empty ones, which say nothing, and its `encode_query` takes them."""
+    prompts = (model.prompts.get(name) for name in (*names, model.default_prompt_name or ""))
+    return next((prompt for prompt in prompts if prompt), "")
 
 
 def _dimension(model: SentenceTransformer) -> int:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, compress
 from queue import Empty
 from time import monotonic
 from typing import Any
@@ -22,6 +23,7 @@ from kombu.utils.json import loads
 from kombu.utils.scheduling import priority_cycle
 
 from tasks.ledger import TOTALS
+from tasks.messages import QUERY_QUEUE
 from workers.leases import QUARANTINE, RENEWALS, UNREADABLE, LeaseKeeper, QoS, load_script, stock
 
 logger = logging.getLogger(__name__)
@@ -56,7 +58,8 @@ class Wait:
 class Channel(stock.Channel):  # type: ignore[misc]
     """What kombu calls BRPOP is a fetch here, sent while there is credit and something to fetch.
 
-    When a fetch has emptied the queues, a `Wait` for each list says when to fetch again.
+    When a fetch has emptied the queues, a `Wait` for each list says when to fetch again. Queries
+    have a credit of their own and come first: a worker that is full of documents fetches them.
     """
 
     QoS = QoS
@@ -68,7 +71,7 @@ class Channel(stock.Channel):  # type: ignore[misc]
         self._inbox: deque[tuple[str, Any]] = deque()
         self._unrecorded: set[str] = set()
         self._asked: tuple[str, ...] = ()
-        self._emptied = False
+        self._emptied: frozenset[str] = frozenset()
         self._rests_until = float("-inf")
         self._pid = os.getpid()
         super().__init__(*args, **options)
@@ -104,7 +107,7 @@ class Channel(stock.Channel):  # type: ignore[misc]
         if wait.sent_at is None:  # nothing was asked: the server closes idle connections
             wait.connection.disconnect()
         elif self._read_reply(wait.connection) is not None:
-            self._emptied = False
+            self._emptied = frozenset()
         wait.sent_at = None
         raise Empty
 
@@ -127,12 +130,21 @@ class Channel(stock.Channel):  # type: ignore[misc]
         super().close()
         self._disconnect_pools()
 
+    def credit(self, queue: str) -> int:
+        """Messages that may be fetched from this queue now."""
+        return int(self.qos.query_credit() if queue == QUERY_QUEUE else self.qos.credit())
+
+    def has_credit(self) -> bool:
+        """Whether anything may be fetched."""
+        return any(self.credit(queue) for queue in self.active_queues)
+
     def _brpop_start(self, timeout: float | None = None) -> None:  # noqa: ARG002
-        queues = tuple(self._queue_cycle.consume(len(self.active_queues)))
+        cycle = self._queue_cycle.consume(len(self.active_queues))
+        queues = tuple(sorted(filter(self.credit, cycle), key=lambda name: name != QUERY_QUEUE))
         if not queues or monotonic() < self._rests_until:
             return
         lists = [self.list_key(queue, step) for step in self.priority_steps for queue in queues]
-        if self._emptied:
+        if self._emptied.issuperset(queues):
             for key in lists:
                 self.connection.cycle.listen(self, self._wait_for(key))
         else:
@@ -142,12 +154,12 @@ class Channel(stock.Channel):  # type: ignore[misc]
         fixed = (self.unacked_key, self.unacked_index_key, QUARANTINE, TOTALS)
         keys = [*map(self.prefixed, fixed), *lists]
         rotate = int(not isinstance(self._queue_cycle, priority_cycle))
-        record = [int(queue not in self._unrecorded) for queue in queues]
-        limits = [self.qos.credit(), FETCH_BYTES, len(queues)]
+        each = [[self.credit(queue), int(queue not in self._unrecorded)] for queue in queues]
+        options = [FETCH_BYTES, len(queues), rotate, *chain.from_iterable(each)]
         self._asked = queues
         self._in_poll = self.client.connection
         self._brpop_sent_at = monotonic()
-        self._in_poll.send_command("EVAL", FETCH, len(keys), *keys, *limits, rotate, *record)
+        self._in_poll.send_command("EVAL", FETCH, len(keys), *keys, *options)
 
     def _brpop_read(self, **_: Any) -> bool:
         try:
@@ -160,16 +172,19 @@ class Channel(stock.Channel):  # type: ignore[misc]
             raise Empty
         return True
 
-    def _take_in(self, more: int, quarantined: int, *rows: Any) -> None:
-        self._emptied = not more
+    def _take_in(self, emptied: Sequence[int], quarantined: int, *rows: Any) -> None:
+        self._emptied = frozenset(compress(self._asked, emptied))
         if quarantined:
             logger.error("%d messages cannot be read and are in %s", quarantined, QUARANTINE)
         for number, tag, item in rows:
             queue = self._asked[(number - 1) % len(self._asked)]
             self._queue_cycle.rotate(queue)
             message = self._read(bytes_to_str(tag), item)
-            if message and (queue in self._unrecorded or self.qos.hold(message)):
+            if message and (queue in self._unrecorded or self._hold(queue, message)):
                 self._inbox.append((queue, message))
+
+    def _hold(self, queue: str, message: Any) -> bool:
+        return bool(self.qos.hold(message, is_query=queue == QUERY_QUEUE))
 
     def _read(self, tag: str, item: bytes) -> Any:
         """The message, or None when it is one for Redis' parser but not for Python's."""
@@ -202,7 +217,7 @@ class Channel(stock.Channel):  # type: ignore[misc]
         if monotonic() > self._rests_until + QUIET_S:
             logger.warning("Redis refuses to hand out messages: %s", error)
         self._rests_until = monotonic() + REST_S
-        self._emptied = False
+        self._emptied = frozenset()
 
     def _wait_for(self, key: str) -> Wait:
         if key not in self._waits:
@@ -274,7 +289,7 @@ class Poller(stock.MultiChannelPoller):  # type: ignore[misc]
 
     def on_poll_start(self) -> None:
         for channel in self._channels:
-            if channel.active_queues and channel.qos.can_consume():
+            if channel.active_queues and channel.has_credit():
                 self._register_BRPOP(channel)
             if channel.active_fanout_queues:
                 self._register_LISTEN(channel)

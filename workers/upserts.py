@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tasks.errors import EmbedError, ModelMismatch, StoreRejected
 from tasks.messages import ModelCard
+from tasks.queries import Search
 from workers.isolation import together_or_alone
 from workers.timings import Timings
 
@@ -42,6 +43,20 @@ class VectorStore(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class SearchIndex(Protocol):
+    """Where points are found."""
+
+    def search(
+        self, search: Search, vector: NDArray[np.float32], card: ModelCard
+    ) -> list[dict[str, Any]]:
+        """The nearest points, best first: `id`, `score` (cosine) and `payload` each.
+
+        One try, as somebody waits. Raises CollectionNotFound, ModelMismatch, StoreDown,
+        StoreRejected.
+        """
+        ...
 
 
 class Upserts:

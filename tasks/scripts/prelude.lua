@@ -100,3 +100,15 @@ local function settle(keys, job_id, outcomes, ttl, most, most_bytes)
   end
   return texts
 end
+
+-- A query counts no more, whether it was answered or nobody waits for it; with the last one nothing is left.
+local function forget_query(asked, weights, id)
+  local weight = tonumber(redis.call('HGET', weights, id) or 0)
+  redis.call('ZREM', asked, id)
+  redis.call('HDEL', weights, id)
+  if redis.call('EXISTS', asked) == 0 then
+    redis.call('DEL', weights)
+  elseif weight ~= 0 then
+    redis.call('HINCRBY', weights, 'total', -weight)
+  end
+end

@@ -84,11 +84,11 @@ def test_flower_sees_every_task_to_its_end(flower: Flower) -> None:
     assert "word word" not in str([task["kwargs"] + task["args"] for task in tasks])
 
 
-def test_flower_shows_the_queue_s_depth(
+def test_flower_shows_the_depth_of_both_queues(
     flower: Flower, worker: Worker, broker: RedisServer
 ) -> None:
-    (queue,) = flower.get("queues/length")["active_queues"]
-    assert queue["name"] == "embed"
+    queues = flower.get("queues/length")["active_queues"]
+    assert {queue["name"] for queue in queues} == {"embed", "query"}
 
 
 def test_flower_wants_a_password(flower: Flower) -> None:

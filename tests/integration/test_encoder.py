@@ -14,7 +14,7 @@ from tests.texts import SCRIPTS, varied_texts
 from workers.encoder import Encoder, count_tokens, encode_texts
 from workers.plan import plan
 from workers.tokenization import TextTokenizer
-from workers.torch_encoder import load_encoder
+from workers.torch_encoder import SentenceTransformerEncoder, load_encoder
 from workers.weights import find_weights
 
 pytestmark = pytest.mark.model
@@ -72,6 +72,7 @@ def test_a_prompt_and_padding_on_the_left_are_kept(encoder: Encoder) -> None:
         Tokenizer.from_str(backend.backend_tokenizer.to_str()),
         max_tokens=8,
         prompt="query: ",
+        query_prompt="question: ",
         pad_id=7,
         pad_left=True,
     )
@@ -82,9 +83,24 @@ def test_a_prompt_and_padding_on_the_left_are_kept(encoder: Encoder) -> None:
     assert ids[0, :3].tolist() == [7, 7, 7]
     assert mask.sum(axis=1).tolist() == [5, 8]
     assert [ids[1, 0], ids[1, -1]] == [short.ids[0], short.ids[-1]]  # special tokens stay
-    assert tokenizer.count_prompt_tokens() == 3
+    (query,) = tokenizer.tokenize_queries(["hello"])
+    assert query.ids == encoder.tokenize(["question: hello"])[0].ids
+    assert tokenizer.count_prompt_tokens(tokenizer.prompt) == 3
     with pytest.raises(ModelError, match="no room for a text"):
         TextTokenizer(Tokenizer.from_str(tokenizer.to_json()), max_tokens=2)
+
+
+def test_queries_and_documents_have_the_models_prompts() -> None:
+    folder = find_weights(Settings(model=DEFAULT_MODEL))
+    prompts = {"query": "query: ", "passage": "a text that answers: "}
+    model = SentenceTransformer(str(folder), device="cpu", local_files_only=True, prompts=prompts)
+    encoder = SentenceTransformerEncoder(model, "prompted")
+    text = "how are files opened?"
+    query = encoder.encode(encoder.tokenize_queries([text]))
+    document = encoder.encode(encoder.tokenize([text]))
+    assert np.allclose(query, model.encode_query([text]), atol=1e-5)
+    assert np.allclose(document, model.encode([text], prompt_name="passage"), atol=1e-5)
+    assert not np.allclose(query, document, atol=1e-2)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -7,6 +7,7 @@ import orjson
 from celery import Celery
 from kombu import Connection, Queue
 
+from tasks import app
 from tasks.client import submit
 from tasks.messages import text_id
 from tests.redis_server import RedisServer
@@ -61,3 +62,16 @@ def test_a_stock_producer_s_message_looks_the_same(broker: RedisServer) -> None:
         assert message["properties"].pop("delivery_tag")
         message["properties"].pop("reply_to")  # nobody waits for a result of ours
     assert ours == theirs
+
+
+def test_a_queue_gets_its_own_messages_only(broker: RedisServer) -> None:
+    with app.connection_for_write() as connection, connection.Producer() as producer:
+        queues = list(app.amqp.queues.values())
+        for queue in queues:
+            producer.publish(
+                queue.name, exchange=queue.exchange, routing_key=queue.routing_key, declare=queues
+            )
+    assert {queue.name: broker.client.llen(queue.name) for queue in queues} == {
+        "embed": 1,
+        "query": 1,
+    }

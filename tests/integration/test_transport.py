@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from tasks.broker import text
-from tests.consuming import LEASE_S, connected, consuming, publish
+from tasks.messages import QUERY_QUEUE
+from tests.consuming import LEASE_S, Consuming, connected, consuming, publish
 from tests.redis_server import RedisServer
-from workers.leases import QUARANTINE
+from workers.leases import FETCH_QUERIES, QUARANTINE
 
 MALFORMED = [
     b"",
@@ -63,18 +64,52 @@ def test_without_credit_nothing_spins(broker: RedisServer, monkeypatch: pytest.M
         publish(broker.url, "a", 2, 3, 4)
         publish(broker.url, "b", 5, 6, 7)
         consumer.receive(2)
-        turns = 0
-        poll = consumer.connection.transport.cycle.poller.poll
-
-        def count(timeout: Any) -> Any:
-            nonlocal turns
-            turns += 1
-            return poll(timeout)
-
-        monkeypatch.setattr(consumer.connection.transport.cycle.poller, "poll", count)
+        turns = _count_turns(consumer, monkeypatch)
         for _ in range(5):
             consumer.turn(0.2)
-        assert turns <= 5 + 4  # one a call, and one for each reply that was under way
+        assert turns[0] <= 5 + 4  # one a call, and one for each reply that was under way
+
+
+def test_who_is_full_still_fetches_queries_and_few_of_them(
+    broker: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = FETCH_QUERIES
+    publish(broker.url, "a", *range(10))
+    with consuming(broker.url, ["a", QUERY_QUEUE], prefetch=3) as consumer:
+        consumer.receive(3)
+        consumer.turn()
+        publish(broker.url, QUERY_QUEUE, *range(100, 102 + most))
+        assert consumer.receive(3 + most)[3:] == list(range(100, 100 + most))
+        consumer.turn()
+        assert (broker.client.llen("a"), broker.client.llen(QUERY_QUEUE)) == (7, 2)
+        consumer.messages[-1].ack()  # a query: no document may come for it
+        assert consumer.receive(4 + most)[-1] == 100 + most
+        consumer.turn()
+        assert broker.client.llen("a") == 7
+        turns = _count_turns(consumer, monkeypatch)
+        for _ in range(5):
+            consumer.turn(0.2)
+        assert turns[0] <= 5 + 4
+
+
+def test_queries_are_fetched_first(broker: RedisServer) -> None:
+    publish(broker.url, "a", 1, 2)
+    publish(broker.url, QUERY_QUEUE, 100)
+    with consuming(broker.url, ["a", QUERY_QUEUE]) as consumer:
+        assert consumer.receive(3)[0] == 100
+
+
+def _count_turns(consumer: Consuming, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How often its event loop has polled since, in the only item."""
+    poller = consumer.connection.transport.cycle.poller
+    turns, poll = [0], poller.poll
+
+    def count(timeout: Any) -> Any:
+        turns[0] += 1
+        return poll(timeout)
+
+    monkeypatch.setattr(poller, "poll", count)
+    return turns
 
 
 def test_idle_queues_are_asked_about_once_a_second(

@@ -1,10 +1,15 @@
 -- Take messages off the queues, each recorded as held in the same step.
 -- KEYS unacked, unacked_index, quarantine, totals, list...   (lists: by priority, then by queue)
--- ARGV most, most_bytes, queues, rotate, record...           (record: one flag a queue)
--- Reply {more, quarantined, {list number, tag, item}, ...}
+-- ARGV most_bytes, queues, rotate, then for each queue: most, record
+-- Reply {{emptied, one flag a queue}, quarantined, {list number, tag, item}, ...}
 local unacked, index, quarantined_items, totals = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local most, most_bytes, queues = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local rotate = ARGV[4] == '1'
+local most_bytes, queues = tonumber(ARGV[1]), tonumber(ARGV[2])
+local rotate = ARGV[3] == '1'
+local left, records, emptied = {}, {}, {}
+for queue = 0, queues - 1 do
+  left[queue] = tonumber(ARGV[4 + 2 * queue])
+  records[queue] = ARGV[5 + 2 * queue] == '1'
+end
 local at, first, taken, bytes, quarantined = now(), 0, 0, 0, 0
 local reply = {}
 
@@ -24,19 +29,21 @@ local function read(item)
   return tag, cjson.encode(exchange) .. ',' .. cjson.encode(routing_key)
 end
 
-local function take(number, record)
+local function take(number, queue)
   local list = KEYS[4 + number]
+  if left[queue] == 0 then return false end
   local item = redis.call('LINDEX', list, -1)
   if not item then return false end
   local tag, destination = read(item)
   -- First of all writes: a Redis that is full refuses none after it, and draining makes room.
   redis.call('RPOP', list)
+  left[queue] = left[queue] - 1
   if not tag then
     quarantine(quarantined_items, totals, item)
     quarantined = quarantined + 1
     return true
   end
-  if record then
+  if records[queue] then
     redis.call('ZADD', index, at, tag)
     redis.call('HSET', unacked, tag, '[' .. item .. ',' .. destination .. ']')
   end
@@ -49,7 +56,7 @@ local function take_next()
   for priority = 0, (#KEYS - 4) / queues - 1 do
     for turn = 0, queues - 1 do
       local queue = (first + turn) % queues
-      if take(priority * queues + queue + 1, ARGV[5 + queue] == '1') then
+      if take(priority * queues + queue + 1, queue) then
         if rotate then first = (queue + 1) % queues end
         return true
       end
@@ -58,6 +65,14 @@ local function take_next()
   return false
 end
 
-local more = true
-while more and taken + quarantined < most and bytes < most_bytes do more = take_next() end
-return {more and 1 or 0, quarantined, unpack(reply)}
+while bytes < most_bytes do
+  if not take_next() then break end
+end
+for queue = 0, queues - 1 do
+  emptied[queue + 1] = 1
+  for priority = 0, (#KEYS - 4) / queues - 1 do
+    local list = KEYS[4 + priority * queues + queue + 1]
+    if redis.call('EXISTS', list) == 1 then emptied[queue + 1] = 0 end
+  end
+end
+return {emptied, quarantined, unpack(reply)}

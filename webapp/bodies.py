@@ -1,0 +1,31 @@
+"""Request bodies: read within a limit, and parsed. Used inside `webapp` only."""
+
+import orjson
+from fastapi import Request
+
+from tasks.errors import InvalidJson, InvalidRequest, RequestTooLarge
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """All of it. Raises RequestTooLarge."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise RequestTooLarge(f"the body is larger than {limit} bytes: send several requests")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def parse_object(body: bytes, known: frozenset[str], what: str) -> dict[str, object]:
+    """The fields of a JSON object that has no others. Raises InvalidJson, InvalidRequest."""
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidJson(f"the body is not JSON in UTF-8: {error}") from error
+    if not isinstance(fields, dict):
+        raise InvalidRequest(f"the body is an object with {what}")
+    unknown = sorted(fields.keys() - known)
+    if unknown:
+        raise InvalidRequest(f"unknown field {unknown[0][:64]!r}", code="field_unknown")
+    return fields
