@@ -16,6 +16,7 @@ _BY_FILE = (
     ("/tokenizers/", TOKENIZE),
     ("/semantic_text_splitter/", TOKENIZE),
     ("/workers/chunks.py", TOKENIZE),
+    ("/workers/packing.py", MODEL),
     ("/onnxruntime/", MODEL),
     ("/workers/store.py", STORE),
     ("/qdrant_client/", STORE),
