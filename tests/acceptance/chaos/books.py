@@ -29,6 +29,7 @@ BOUNDED = frozenset(
         "jobs",
         "dead",
         "dead:bytes",
+        "stats",
     }
 )
 """Our keys that need no TTL: one each, as large as the queue's limit at most."""
