@@ -18,6 +18,8 @@ TOKENS = 512
 TRIALS = 5
 LEAST_GAIN = 1.03
 """Less is noise."""
+MOST_BYTES = 512 * 1024 * 1024
+"""Of weights to pack. Packed ones are a child's own, where those of the file are mapped by all."""
 
 
 class PackedLinear(nn.Module):
@@ -39,7 +41,8 @@ class PackedLinear(nn.Module):
 def pack_linears(model: nn.Module) -> bool:
     """Replace the model's linear layers if that makes it faster here; whether it did."""
     found = list(_find_linears(model))
-    if not found or not _can_pack():
+    size = sum(linear.weight.nbytes for _, _, linear in found)
+    if not 0 < size <= MOST_BYTES or not _can_pack():
         return False
     largest = max((linear for _, _, linear in found), key=lambda linear: linear.weight.numel())
     if not _is_faster(PackedLinear(largest), largest):

@@ -17,7 +17,6 @@ from tests.bench.workload import sample
 from workers.weights import find_weights
 
 KEY = "pss_mb_per_extra_child"
-TEXTS_A_CHILD = 256
 
 
 def measure(bench: Bench) -> None:
@@ -25,7 +24,7 @@ def measure(bench: Bench) -> None:
 
 
 def _measure(bench: Bench) -> None:
-    copy_mb = _bare_encode_mb()
+    copy_mb = _bare_encode_mb(bench.scale.pss_texts)
     found = {count: _worker_mb(bench, count) for count in bench.scale.pss_children}
     fewest, most = min(found), max(found)
     extra_mb = (found[most] - found[fewest]) / (most - fewest)
@@ -42,7 +41,7 @@ def _measure(bench: Bench) -> None:
 
 def _worker_mb(bench: Bench, concurrency: int) -> float:
     """The main process and all children, after each child has had work."""
-    texts = sample(TEXTS_A_CHILD * concurrency)
+    texts = sample(bench.scale.pss_texts * concurrency)
     with product(bench.folder, concurrency) as stack:
         bodies = [our_body("memory", [text]) for text in texts]
         post_all(f"{stack.side.url}/embed", bodies, connections=8)
@@ -50,10 +49,10 @@ def _worker_mb(bench: Bench, concurrency: int) -> float:
         return pss_mb(family(stack.worker.program.pid))
 
 
-def _bare_encode_mb() -> float:
+def _bare_encode_mb(texts: int) -> float:
     with ExitStack() as ends:
         before = {child.pid for child in psutil.Process().children(recursive=True)}
         raw = ends.enter_context(raw_processes(find_weights(Settings()), 1))
-        raw.encode(sample(TEXTS_A_CHILD))
+        raw.encode(sample(texts))
         new = [c for c in psutil.Process().children(recursive=True) if c.pid not in before]
         return max(pss_mb([process]) for process in new)

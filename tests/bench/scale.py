@@ -21,6 +21,8 @@ class Scale:
     backlog: int
     small_backlogs: int
     pss_children: tuple[int, ...]
+    pss_texts: int
+    """For each child, before it is weighed."""
     profile_texts: int
     extra_texts: int
     extra_rounds: int
@@ -43,6 +45,7 @@ FULL = Scale(
     backlog=200_000,
     small_backlogs=15,
     pss_children=(1, 2, 3),
+    pss_texts=256,
     profile_texts=10_000,
     extra_texts=640,
     extra_rounds=3,
@@ -51,7 +54,7 @@ FULL = Scale(
 )
 QUICK = Scale(
     name="quick",
-    raw_texts=400,
+    raw_texts=256,
     raw_rounds=1,
     slow_texts=128,
     slow_rounds=1,
@@ -63,7 +66,8 @@ QUICK = Scale(
     backlog=10_000,
     small_backlogs=5,
     pss_children=(1, 2),
-    profile_texts=400,
+    pss_texts=64,
+    profile_texts=256,
     extra_texts=128,
     extra_rounds=1,
     extras=False,

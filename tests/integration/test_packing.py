@@ -37,6 +37,14 @@ def test_other_types_stay_as_they_are() -> None:
     assert not pack_linears(nn.GELU())
 
 
+@pytest.mark.usefixtures("faster")
+def test_large_models_keep_the_weights_that_processes_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(packing, "MOST_BYTES", 2 * 24 * 96 * 4 - 1)
+    assert not pack_linears(network())
+
+
 def test_what_is_no_faster_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "_time", lambda *_: 1.0)
     model = network()
