@@ -36,12 +36,6 @@ def web(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> 
         yield server
 
 
-@pytest.fixture
-def client(web: WebServer, broker: RedisServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=web.url) as client:
-        yield client
-
-
 class Morgue:
     """Makes documents fail, and reads what is left of them."""
 

@@ -37,12 +37,6 @@ def web(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> 
         yield server
 
 
-@pytest.fixture
-def client(web: WebServer, broker: RedisServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=web.url) as client:
-        yield client
-
-
 def post(client: httpx.Client, body: Any) -> httpx.Response:
     return client.post("/embed", content=orjson.dumps(body))
 
