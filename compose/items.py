@@ -6,17 +6,23 @@ from typing import Any
 
 import orjson
 
+from tasks.messages import text_id
+
 REQUEST_BYTES = 4 * 1024 * 1024
 """Of one request at most, unless a single document is larger; the web takes 32 MiB by default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A document as JSON, its own id if it has one, and where it comes from, for messages."""
+    """A document as JSON, its own id if it has one, and where it comes from, for messages.
+
+    `identity` tells whether two items are the same document: the id, or else the text's.
+    """
 
     place: str
     body: bytes
-    id: str | None = None
+    id: str | None
+    identity: str
 
 
 Batch = Sequence[Item]
@@ -24,8 +30,10 @@ Batch = Sequence[Item]
 
 def make_item(place: str, document: Mapping[str, Any]) -> Item:
     """An item of `{text, id?, metadata?}`; whether it is a valid one is for the web to say."""
-    own_id = document.get("id")
-    return Item(place, orjson.dumps(document), own_id if isinstance(own_id, str) else None)
+    given = document.get("id")
+    own_id = given if isinstance(given, str) else None
+    identity = own_id if own_id is not None else text_id(str(document.get("text")))
+    return Item(place, orjson.dumps(document), own_id, identity)
 
 
 def batches(items: Iterable[Item], documents: int) -> Iterator[list[Item]]:
@@ -39,12 +47,13 @@ def batches(items: Iterable[Item], documents: int) -> Iterator[list[Item]]:
             yield batch
             batch, seen, size_bytes = [], set(), 0
         batch.append(item)
-        seen |= ids([item])
+        if item.id is not None:
+            seen.add(item.id)
         size_bytes += len(item.body)
     if batch:
         yield batch
 
 
-def ids(batch: Batch) -> frozenset[str]:
-    """The ids that documents of the batch were given."""
-    return frozenset(item.id for item in batch if item.id is not None)
+def identities(batch: Batch) -> frozenset[str]:
+    """Which documents the batch has."""
+    return frozenset(item.identity for item in batch)

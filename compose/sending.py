@@ -10,7 +10,7 @@ from typing import Self
 import httpx
 
 from compose.errors import InputError, WebRefused
-from compose.items import Batch, ids
+from compose.items import Batch, identities
 from compose.patience import Patience
 from compose.web_client import WebClient
 from webapp.schemas import Accepted
@@ -55,13 +55,13 @@ class Sender:
         self._pool.shutdown(cancel_futures=True)
 
     def send(self, batch: Batch) -> None:
-        """Hand it over as soon as there is room. Of two documents with the same id the later one
-        is sent when the earlier one has been accepted: the last one wins.
+        """Hand it over as soon as there is room. What is the same document twice, by its id or
+        its text, is sent again when the earlier one has been accepted: the last one wins.
 
         Raises InputError for a document that is refused, also about an earlier batch; WebDown,
         WebRefused.
         """
-        own = ids(batch)
+        own = identities(batch)
         while len(self._in_flight) == REQUESTS_IN_FLIGHT or self._sends_any(own):
             self._wait()
         self._in_flight[self._pool.submit(self._deliver, batch)] = own

@@ -88,6 +88,22 @@ def test_an_id_is_not_sent_again_before_it_has_been_accepted(web: StandIn) -> No
     assert web.started == [["first"], ["second"]]
 
 
+def test_nor_is_a_text_without_an_id(web: StandIn) -> None:
+    """Its metadata may be another one."""
+    seen: list[int] = []
+
+    def tick() -> None:
+        seen.append(len(web.started))
+        web.gate.set()
+
+    with sender(web, tick) as sending:
+        sending.send([item("same")])
+        sending.send([item("same"), item("other")])
+        sending.finish()
+    assert seen[0] == 1
+    assert web.started == [["same"], ["same", "other"]]
+
+
 def test_only_a_few_requests_are_in_flight(web: StandIn) -> None:
     seen: list[int] = []
 
