@@ -221,8 +221,14 @@ class LeaseKeeper(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
+        """A channel that is closed in the middle of a renewal fails it in any way it can: its
+        sockets and buffers go while this thread reads. The leases of the others go on."""
         while not self._ended.wait(self._interval_s):
-            self._renew()
+            try:
+                self._renew()
+            except Exception:
+                if not self._ended.is_set():
+                    logger.warning("leases were not renewed; the next try is soon", exc_info=True)
 
     def end(self) -> None:
         """Returns at once."""

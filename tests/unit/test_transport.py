@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 from collections.abc import Iterator
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -224,3 +225,21 @@ def test_what_a_dead_worker_held_runs_again_within_the_setting() -> None:
     options = embedmill.conf.broker_transport_options
     longest_s = options["visibility_timeout"] + options["unacked_restore_interval"]
     assert longest_s <= get_settings().visibility_timeout_s
+
+
+def test_a_renewal_that_a_closing_channel_breaks_is_tried_again() -> None:
+    """As a thread it must live on: the leases of the other channels are in its hands."""
+    renewed = Event()
+    failures = iter([ValueError("I/O operation on closed file.")])
+
+    def renew() -> None:
+        for error in failures:
+            raise error
+        renewed.set()
+
+    keeper = leases.LeaseKeeper(renew, 0.001)
+    keeper.start()
+    assert renewed.wait(30)
+    keeper.end()
+    keeper.join(30)
+    assert not keeper.is_alive()
