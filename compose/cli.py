@@ -64,7 +64,7 @@ def main() -> None:
 @click.option(
     "--port", type=PORT, default=8080, show_default=True, help="Of the web; 0: free ports for all."
 )
-@click.option("--web-workers", type=COUNT, default=1, show_default=True, help="Web processes.")
+@click.option("--web-workers", type=COUNT, help="Web processes. [EMBED_WEB_WORKERS]")
 @click.option("--concurrency", type=COUNT, help="The worker's pool children. [EMBED_CONCURRENCY]")
 @click.option(
     "--without", callback=parse_names, default="", help="Names to leave out, e.g. worker,flower."

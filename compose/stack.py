@@ -34,12 +34,14 @@ class Stack:
         self,
         options: Options,
         *,
+        settings: Settings | None = None,
         output: Output | None = None,
         interruption: Interruption | None = None,
         on_ready: Callable[[str, float], None] = lambda _name, _seconds: None,
     ) -> None:
-        """`on_ready` is told each service's name when it is ready, and how long that took."""
-        self._settings: Settings = get_settings()
+        """`settings`: this process' unless given. `on_ready` is told each service's name when it is
+        ready, and how long that took."""
+        self._settings = settings or get_settings()
         self._options = options
         self._on_ready = on_ready
         self.data_dir: Path = (options.data_dir or self._settings.data_dir).resolve()
