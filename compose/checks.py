@@ -44,6 +44,8 @@ Check = Callable[[Settings], Iterator[Finding]]
 
 def check_settings(settings: Settings) -> Iterator[Finding]:
     """Those that are set, without credentials; that they are valid was seen when they were read."""
+    if settings.file:
+        yield Finding(Level.OK, "settings", f"{settings.file} is read; the environment wins")
     values = settings.redacted()
     given = [f"{PREFIX}{name.upper()}={values[name]}" for name in sorted(settings.model_fields_set)]
     yield Finding(Level.OK, "settings", ", ".join(given) or "all as they are by default")

@@ -1,6 +1,7 @@
 """The command `embedmill`: its verbs, each in a module of its own, imported when it is called."""
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,19 @@ DIRECTORY = click.Path(path_type=Path, file_okay=False)
 PORT = click.IntRange(0, 65535)
 COUNT = click.IntRange(1, 512)
 FILE = click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True)
+OUTPUT = click.Path(path_type=Path, dir_okay=False, writable=True)
 WEB_URL = click.option("--url", help="Of the web. [stack.json, else http://127.0.0.1:8080]")
 COLLECTION = click.option("--collection", help="[EMBED_COLLECTION]")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
+
+def parse_duration(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
+    """Seconds, of `90`, `90s`, `10m` or `1h`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", value.strip())
+    seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if seconds <= 0:
+        raise click.BadParameter(f"{value!r} is no duration such as 90s, 10m or 1h")
+    return seconds
 
 
 def parse_names(_ctx: click.Context, _param: click.Parameter, value: str) -> frozenset[str]:
@@ -64,7 +75,7 @@ def main() -> None:
 @click.option(
     "--port", type=PORT, default=8080, show_default=True, help="Of the web; 0: free ports for all."
 )
-@click.option("--web-workers", type=COUNT, default=1, show_default=True, help="Web processes.")
+@click.option("--web-workers", type=COUNT, help="Web processes. [EMBED_WEB_WORKERS]")
 @click.option("--concurrency", type=COUNT, help="The worker's pool children. [EMBED_CONCURRENCY]")
 @click.option(
     "--without", callback=parse_names, default="", help="Names to leave out, e.g. worker,flower."
@@ -253,6 +264,30 @@ def watch(plain: bool, as_json: bool, count: int | None) -> None:
     from compose.watch import run
 
     run(plain=plain, as_json=as_json, count=count)
+
+
+@main.command()
+@click.argument("files", nargs=-1, type=FILE, metavar="[FILE...]")
+@click.option("--budget", callback=parse_duration, default="10m", show_default=True)
+@click.option(
+    "--max-wait",
+    callback=parse_duration,
+    default="60s",
+    show_default=True,
+    help="The longest that an accepted text shall wait; the queue limit follows from it.",
+)
+@click.option("--apply", is_flag=True, help="Write embedmill.env, which `up` reads.")
+@click.option("--json", type=OUTPUT, help="All figures, for programs.")
+@click.option("--png", type=OUTPUT, default="embedmill-tune.png", show_default=True)
+@click.option("--no-png", is_flag=True, help="No picture.")
+@click.option("--data-dir", type=DIRECTORY, help="[EMBED_DATA_DIR]")
+def tune(files: tuple[str, ...], no_png: bool, png: Path, **options: Any) -> None:
+    """Find the settings that suit this machine, this model and your texts (FILE..., or - for
+    standard input; else the Python language reference), by measuring. Ctrl-C ends it with what it
+    has found."""
+    from compose.tune import Options, run
+
+    run(files, Options(**options, png=None if no_png else png))
 
 
 @main.command()

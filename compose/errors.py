@@ -5,6 +5,7 @@ EmbedError
 │   ├── DataDirBusy     another stack runs on the same data directory
 │   ├── ServiceDied     one of its processes ended by itself
 │   └── Interrupted     it was asked to stop before it was ready
+├── OutOfTime           the budget of `embedmill tune` is spent
 ├── InputError          a file cannot be read as what its name says; names file and line
 ├── IngestStopped       not everything was sent; says what was accepted before
 └── WebError            a request to the web was not answered as hoped
@@ -30,6 +31,10 @@ class ServiceDied(StackError):
 
 class Interrupted(StackError):
     default_code = "interrupted"
+
+
+class OutOfTime(EmbedError):
+    default_code = "out_of_time"
 
 
 class InputError(EmbedError):

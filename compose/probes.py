@@ -5,11 +5,12 @@ Only `compose` imports it.
 
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 
 import redis
 
 from compose.service import Probe
-from tasks.presence import workers
+from tasks.presence import WorkerPresence, workers
 from tasks.settings import redact
 
 TIMEOUT_S = 3.0
@@ -46,13 +47,25 @@ def answers_get(url: str) -> Probe:
 
 def has_warm_child(redis_url: str) -> Probe:
     """The worker of that pid has announced itself, with a child that has loaded the model."""
+    return _has_warm(redis_url, lambda worker: worker.warm > 0, "no child has loaded the model")
 
+
+def has_warm_children(redis_url: str) -> Probe:
+    """The same, with all its children."""
+    return _has_warm(
+        redis_url,
+        lambda worker: worker.warm == worker.concurrency,
+        "not all children have loaded the model",
+    )
+
+
+def _has_warm(redis_url: str, enough: Callable[[WorkerPresence], bool], missing: str) -> Probe:
     def probe(pid: int) -> str:
         with redis.Redis.from_url(redis_url, socket_timeout=TIMEOUT_S) as client:
             try:
-                warm = [worker.warm for worker in workers(client) if worker.pid == pid]
+                found = any(enough(worker) for worker in workers(client) if worker.pid == pid)
             except redis.RedisError as error:
                 return str(error)
-        return "" if any(warm) else "no child has loaded the model"
+        return "" if found else missing
 
     return probe

@@ -38,7 +38,7 @@ class Options:
 
     data_dir: Path | None = None
     port: int = WEB_PORT
-    web_workers: int = 1
+    web_workers: int | None = None
     concurrency: int | None = None
     without: frozenset[str] = frozenset()
     isolated: bool = False
@@ -149,6 +149,7 @@ def _environment(
     model = Path(settings.model)
     keys = settings.api_keys_file
     return child_environment(
+        settings.file,
         EMBED_BROKER_URL=redis_url,
         EMBED_QDRANT_URL=qdrant_url,
         EMBED_DATA_DIR=str(data_dir),
@@ -229,7 +230,8 @@ def _worker(plan: Plan) -> Service:
 def _web(plan: Plan) -> Service:
     """Without an access log: at thousands of requests a second it costs more than the requests."""
     host, port = plan.web_url.removeprefix("http://").split(":")
-    where = ("--host", host, "--port", port, "--workers", str(plan.options.web_workers))
+    processes = plan.options.web_workers or plan.settings.web_workers
+    where = ("--host", host, "--port", port, "--workers", str(processes))
     drain = ("--timeout-graceful-shutdown", str(WEB_DRAIN_S))
     return Service(
         name="web",

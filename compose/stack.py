@@ -34,12 +34,14 @@ class Stack:
         self,
         options: Options,
         *,
+        settings: Settings | None = None,
         output: Output | None = None,
         interruption: Interruption | None = None,
         on_ready: Callable[[str, float], None] = lambda _name, _seconds: None,
     ) -> None:
-        """`on_ready` is told each service's name when it is ready, and how long that took."""
-        self._settings: Settings = get_settings()
+        """`settings`: this process' unless given. `on_ready` is told each service's name when it is
+        ready, and how long that took."""
+        self._settings = settings or get_settings()
         self._options = options
         self._on_ready = on_ready
         self.data_dir: Path = (options.data_dir or self._settings.data_dir).resolve()
@@ -87,6 +89,15 @@ class Stack:
     def qdrant_url(self) -> str:
         return self.plan.qdrant_url
 
+    def start(self, service: Service) -> int:
+        """One more service, ready when this returns; its pid. Raises ServiceDied, StackError or
+        Interrupted; then it may still run."""
+        return self._supervisor.start(service)
+
+    def kill(self, service: Service) -> None:
+        """End it at once."""
+        self._supervisor.kill(service)
+
     def check(self) -> None:
         """Raises Interrupted when asked to stop, ServiceDied when a process ended by itself."""
         self._supervisor.check()
@@ -98,7 +109,7 @@ class Stack:
     def _start(self) -> None:
         self._plan = make_plan(self._options, self._settings, self.data_dir)
         if "worker" not in self._options.without:
-            self._check_weights()
+            self.check_weights()
         # what runs elsewhere comes first: without it nothing has to be started here
         services = sorted(list_services(self._plan), key=lambda service: not _is_given(service))
         for service in services:
@@ -109,7 +120,7 @@ class Stack:
                 self.entries[service.name] = describe(service, pid)
         write_stack(self.data_dir, self.entries)
 
-    def _check_weights(self) -> None:
+    def check_weights(self) -> None:
         """In a thread, as it may be a long download. Raises ModelError, Interrupted."""
         from workers.preflight import check_weights
 

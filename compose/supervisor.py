@@ -77,6 +77,13 @@ class Supervisor:
         self.check()
         return pid
 
+    def kill(self, service: Service) -> None:
+        """End one that was started here, and all that it started, at once."""
+        for process in [running for running in self._running if running.service is service]:
+            process.kill()
+            self._running.remove(process)
+        self._record()
+
     def check(self) -> None:
         """Raises Interrupted when asked to stop, ServiceDied when a process ended by itself."""
         if self._interruption.requests:
@@ -92,11 +99,14 @@ class Supervisor:
     def _launch(self, service: Service) -> int:
         process = Process(service, self._output, self._mark)
         self._running.append(process)
-        identities = tuple(running.identity for running in self._running)
-        write_run(self.data_dir, Run(self._mark, identities))
+        self._record()
         self._output.say(f"starting {service.name} (pid {process.pid})")
         process.release()
         return process.pid
+
+    def _record(self) -> None:
+        identities = tuple(running.identity for running in self._running)
+        write_run(self.data_dir, Run(self._mark, identities))
 
     def _check_alive(self, *, show_last_lines: bool = False) -> None:
         for process in self._running:

@@ -10,7 +10,7 @@ from compose.interruption import EXIT_INTERRUPTED, interruption_by_signals
 from compose.output import Output
 from compose.services import Options, list_exports
 from compose.stack import Stack
-from tasks.settings import redact
+from tasks.settings import redact, settings_for
 
 
 def run(options: Options) -> None:
@@ -19,9 +19,14 @@ def run(options: Options) -> None:
     Raises SettingsError, or StackError when it cannot go on.
     """
     output = Output(sys.stdout)
+    settings = settings_for(options.data_dir)
+    if settings.file:
+        output.say(f"settings: {settings.file}, and the environment, which wins over it")
     with interruption_by_signals() as interruption:
         try:
-            with Stack(options, output=output, interruption=interruption) as stack:
+            with Stack(
+                options, settings=settings, output=output, interruption=interruption
+            ) as stack:
                 output.block(greet(stack.entries, list_exports(stack.plan)))
                 stack.wait()
                 output.say("stopping: what runs is finished first; once more to hurry")

@@ -1,20 +1,29 @@
 """All settings, in one class: the only reader of the environment. Any package may import it.
 
-Every setting is an environment variable `EMBED_<NAME>`. A name that does not exist is refused, so
-that a typing error stops the start instead of being ignored.
+Every setting is an environment variable `EMBED_<NAME>`, or a line of the settings file, which the
+environment wins over. A name that does not exist is refused in both, so that a typing error stops
+the start instead of being ignored.
 """
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tasks import settings_file
 from tasks.errors import SettingsError
 
 PREFIX = "EMBED_"
@@ -26,6 +35,8 @@ class Settings(BaseSettings):
     """Each field says when to change it; relations between fields are checked at the end."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True)
+
+    _file: Path | None = PrivateAttr(default=None)
 
     model: str = Field(
         default=DEFAULT_MODEL,
@@ -57,6 +68,9 @@ class Settings(BaseSettings):
         ge=1,
         le=512,
         description="Pool children of a worker, one model each; unset: one a core, or one a GPU.",
+    )
+    web_workers: int = Field(
+        default=1, ge=1, le=512, description="Web processes of `embedmill up`."
     )
     prefetch_multiplier: int = Field(
         default=64,
@@ -228,6 +242,11 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def file(self) -> Path | None:
+        """The settings file that was read; None where there is none."""
+        return self._file
+
+    @property
     def model_name(self) -> str:
         """The name that payloads and collections carry: never a path of this machine."""
         if self.model == DEFAULT_MODEL.partition("/")[2]:
@@ -262,16 +281,24 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
-def read_settings(environment: Mapping[str, str]) -> Settings:
-    """Settings from the process environment, which `environment` must be (a copy of).
+def read_settings(environment: Mapping[str, str], data_dir: Path | None = None) -> Settings:
+    """Settings from the process environment, which `environment` must be (a copy of), and from the
+    settings file of `data_dir`, or else of EMBED_DATA_DIR.
 
     Raises SettingsError with one sentence that names the variable and says what to change.
     """
     _refuse_unknown(environment)
+    folder = data_dir or _given(environment).get(settings_file.DATA_DIR) or _default("data_dir")
+    path = Path(folder) / settings_file.NAME
+    values = settings_file.read(path)
+    _refuse_unknown(values, place=f"{path}: ")
     try:
-        return Settings()
+        settings = Settings(_env_file=path if values else None)
     except ValidationError as error:
-        raise SettingsError(_sentence(error)) from error
+        own = {name.upper() for name in values} - _given(environment).keys()
+        raise SettingsError(_sentence(error, path, own)) from error
+    settings._file = path.resolve() if values else None
+    return settings
 
 
 @cache
@@ -280,9 +307,24 @@ def get_settings() -> Settings:
     return read_settings(os.environ)
 
 
-def child_environment(**overrides: str) -> dict[str, str]:
-    """This process' environment with changes, for processes that it starts."""
-    return {**os.environ, **overrides}
+def settings_for(data_dir: Path | None) -> Settings:
+    """The settings of a stack on another data directory than EMBED_DATA_DIR, with its file; None:
+    this process' own. Raises SettingsError."""
+    return get_settings() if data_dir is None else read_settings(os.environ, data_dir)
+
+
+def child_environment(file: Path | None = None, **overrides: str) -> dict[str, str]:
+    """This process' environment with changes, for processes that it starts: what the settings file
+    says goes along, as they may have another data directory."""
+    given = _given(os.environ)
+    values = settings_file.read(file) if file else {}
+    own = {name: value for name, value in values.items() if name.upper() not in given}
+    return {**os.environ, **own, **overrides}
+
+
+def given_names() -> frozenset[str]:
+    """The names of this process' environment that are not empty, in capitals."""
+    return frozenset(_given(os.environ))
 
 
 def share_threads(threads: int) -> None:
@@ -313,20 +355,33 @@ def count_threads() -> int:
     return int(os.environ.get("OMP_NUM_THREADS") or 0)
 
 
-def _refuse_unknown(environment: Mapping[str, str]) -> None:
+def _given(environment: Mapping[str, str]) -> dict[str, str]:
+    """Upper-case names, and no empty values: they count as unset."""
+    return {name.upper(): value for name, value in environment.items() if value}
+
+
+def _default(field: str) -> Path:
+    value: Path = Settings.model_fields[field].default
+    return value
+
+
+def _refuse_unknown(names: Iterable[str], place: str = "") -> None:
+    """In a settings file, the `place`, every name has to be ours."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    for name in sorted(environment):
-        if name.upper().startswith(PREFIX) and name.upper() not in known:
+    for name in sorted(names):
+        if (place or name.upper().startswith(PREFIX)) and name.upper() not in known:
             near = difflib.get_close_matches(name.upper(), known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise SettingsError(f"{name} is not a setting of Embedmill{hint}")
+            raise SettingsError(f"{place}{name} is not a setting of Embedmill{hint}")
 
 
-def _sentence(error: ValidationError) -> str:
+def _sentence(error: ValidationError, file: Path, in_file: Collection[str]) -> str:
+    """One sentence; `in_file` are the names whose values come from `file`."""
     first = error.errors(include_url=False, include_context=False)[0]
     message = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
         return message
     name = PREFIX + str(first["loc"][0]).upper()
     value = redact(first["input"]) if name.endswith("_URL") else first["input"]
-    return f"{name}={value!r}: {message[:1].lower()}{message[1:]}"
+    place = f"{file}: " if name in in_file else ""
+    return f"{place}{name}={value!r}: {message[:1].lower()}{message[1:]}"

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +19,8 @@ for _name in [name for name in os.environ if name.upper().startswith("EMBED_")]:
     del os.environ[_name]
 os.environ["EMBED_BROKER_URL"] = f"redis://127.0.0.1:{REDIS_PORT}/0"
 os.environ["EMBED_MODEL"] = "fake"
+# nor is a settings file of whoever runs them read
+os.environ["EMBED_DATA_DIR"] = f"{tempfile.gettempdir()}/embedmill-tests-{os.getpid()}"
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Started in the background, a shell makes its children ignore SIGINT, and they theirs.
 signal.signal(signal.SIGINT, signal.default_int_handler)

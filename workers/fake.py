@@ -17,12 +17,11 @@ from semantic_text_splitter import TextSplitter
 
 from tasks.messages import ModelCard
 from tasks.settings import Settings
+from workers import budgets
 from workers.chunks import split_text
 from workers.encoder import TokenizedText, Vectors
 
 MAX_TOKENS = 256
-BUDGET_TOKENS = 512
-"""As for a real model on a CPU."""
 
 
 class FakeEncoder:
@@ -34,7 +33,7 @@ class FakeEncoder:
 
     def __init__(self, settings: Settings) -> None:
         self.card = fake_card(settings)
-        self.budget_tokens = BUDGET_TOKENS
+        self.budget_tokens = budgets.FAKE
         self._call_s = settings.fake_call_ms / 1000
         self._text_s = settings.fake_text_ms / 1000
         self._poisonous = settings.fake_poison

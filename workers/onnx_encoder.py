@@ -15,18 +15,16 @@ from tokenizers import Tokenizer
 from tasks.errors import ModelError
 from tasks.messages import ModelCard
 from tasks.settings import Settings, count_threads
+from workers import budgets
 from workers.converted import GRAPH, INPUTS, OUTPUT, RECIPE, TOKENIZER, find_converted
 from workers.encoder import TokenizedText, Vectors
 from workers.tokenization import TextTokenizer
-
-BUDGET_TOKENS = 256
-"""Texts a second of one core hardly depend on it: 153 with 128, 158 with 256, 140 with 1,024."""
 
 
 class OnnxEncoder:
     """A converted model. Its vectors are within the conversion's quality gate of torch's."""
 
-    budget_tokens = BUDGET_TOKENS
+    budget_tokens = budgets.ONNX_INT8
 
     def __init__(self, folder: Path, name: str, threads: int) -> None:
         recipe = orjson.loads((folder / RECIPE).read_bytes())

@@ -16,17 +16,13 @@ from tokenizers import Tokenizer
 from tasks.errors import ModelError
 from tasks.messages import ModelCard
 from tasks.settings import Settings
+from workers import budgets
 from workers.encoder import TokenizedText, Vectors
 from workers.packing import pack_linears
 from workers.tokenization import TextTokenizer
 from workers.weights import find_weights
 
 DTYPES = {"torch": torch.float32, "torch-bf16": torch.bfloat16, "torch-fp16": torch.float16}
-
-BUDGET_TOKENS = {"cpu": 512, "mps": 4096, "cuda": 32768}
-"""CPU: 62 texts/s a core with 512, 51 with 128, 53 with 4,096, measured on the demo's text: beyond
-the cache large intermediates cost more than the call they save. A GPU wants to be filled; its
-numbers are from the literature, see docs/decisions/0010-encoders.md."""
 
 
 class SentenceTransformerEncoder:
@@ -36,7 +32,7 @@ class SentenceTransformerEncoder:
         self.model = model.eval()
         self.tokenizer = _tokenizer(model)
         self.card = ModelCard(name, _dimension(model), _max_tokens(model), model.device.type)
-        self.budget_tokens = BUDGET_TOKENS.get(self.card.device, BUDGET_TOKENS["cpu"])
+        self.budget_tokens = budgets.TORCH.get(self.card.device, budgets.TORCH["cpu"])
         # what is no transformer of texts (static embeddings, say) reads texts its own way
         self._reads_ids = isinstance(model[0], Transformer)
         self._prompt_tokens = {
