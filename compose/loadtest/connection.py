@@ -1,5 +1,7 @@
-"""One keep-alive connection to a web: HTTP/1.1 and no more, since each request costs the machine
-that is measured: 0.03 ms of CPU, through httpx 0.75 ms, which is more than the web takes."""
+"""One keep-alive connection to a web: HTTP/1.1 and no more, on the machine that is measured.
+
+A request costs 0.03 ms of CPU; through httpx it is 0.75 ms, which is more than the web takes.
+"""
 
 import asyncio
 import ssl
