@@ -13,6 +13,7 @@ from compose.service import NAMES
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 PORT = click.IntRange(0, 65535)
 COUNT = click.IntRange(1, 512)
+SECONDS = click.FloatRange(0, 86_400, min_open=True)
 FILE = click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True)
 OUTPUT = click.Path(path_type=Path, dir_okay=False, writable=True)
 WEB_URL = click.option("--url", help="Of the web. [stack.json, else http://127.0.0.1:8080]")
@@ -288,6 +289,69 @@ def tune(files: tuple[str, ...], no_png: bool, png: Path, **options: Any) -> Non
     from compose.tune import Options, run
 
     run(files, Options(**options, png=None if no_png else png))
+
+
+@main.command()
+@click.option(
+    "--target",
+    type=click.Choice(["embed", "embeddings"]),
+    default="embed",
+    show_default=True,
+    help="POST /embed, or /v1/embeddings.",
+)
+@click.option(
+    "--clients",
+    type=click.IntRange(1, 4096),
+    default=8,
+    show_default=True,
+    help="A closed loop: each asks again when it is answered.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    help="An open loop instead: so many requests a second.",
+)
+@click.option(
+    "--arrivals",
+    type=click.Choice(["poisson", "constant"]),
+    default="poisson",
+    show_default=True,
+    help="How those are spaced.",
+)
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 4096),
+    default=256,
+    show_default=True,
+    help="At most, of an open loop.",
+)
+@click.option("--duration", type=SECONDS, default=10.0, show_default=True, help="In seconds.")
+@click.option("--timeout", type=SECONDS, default=30.0, show_default=True, help="Of a request.")
+@click.option(
+    "--texts", type=click.IntRange(1, 4096), default=1, show_default=True, help="A request."
+)
+@click.option(
+    "--mix",
+    type=click.Choice(["short", "long", "mixed"]),
+    default="mixed",
+    show_default=True,
+    help="Of the built-in texts.",
+)
+@click.option("--file", type=FILE, help="Its texts instead, as of `ingest`.")
+@click.option(
+    "--collection", default="loadtest", show_default=True, help="Where POST /embed puts them."
+)
+@click.option("--model", help="For /v1/embeddings. [EMBED_MODEL]")
+@click.option("--settled", is_flag=True, help="Also how long until jobs are settled.")
+@AS_JSON
+@WEB_URL
+def loadtest(url: str | None, as_json: bool, **options: Any) -> None:
+    """Send requests to a running web for a while, and see how long answers take."""
+    from compose.loadtest.command import Options, run
+
+    if options["settled"] and options["target"] != "embed":
+        raise click.UsageError("only what POST /embed accepts is settled")
+    run(url, Options(**options), as_json=as_json)
 
 
 @main.command()

@@ -20,6 +20,12 @@ class Interruption:
         self.requests += 1
 
 
+def wanted_signals() -> list[signal.Signals]:
+    """Those that ask to stop here."""
+    nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [number for number in SIGNALS if number != signal.SIGHUP or not nohup]
+
+
 @contextmanager
 def interruption_by_signals() -> Iterator[Interruption]:
     """Ctrl-C, SIGTERM and a closed terminal become requests; under `nohup` a closed terminal does
@@ -29,9 +35,7 @@ def interruption_by_signals() -> Iterator[Interruption]:
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         interruption.request()
 
-    nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    wanted = [number for number in SIGNALS if number != signal.SIGHUP or not nohup]
-    before = {number: signal.signal(number, on_signal) for number in wanted}
+    before = {number: signal.signal(number, on_signal) for number in wanted_signals()}
     try:
         yield interruption
     finally:
