@@ -22,6 +22,7 @@ STAGES = {
     "claim": "claim",
     "tokenize": "tokenize",
     "encode": "encode",
+    "queries": "queries",
     "store_wait": "wait for the store",
     "settle": "settle",
 }

@@ -1,11 +1,12 @@
 """Queries: texts for whose vectors, or nearest neighbours, somebody waits. For any package.
 
     ask -> wanted? -> answer            the way of a query
+    ask -> take    -> answer            by a child that is in the middle of a pass
            leave                        whoever asked waits no more
 
 A query is counted and enqueued by one script, as messages of bounded size. A worker asks whether it
 is still wanted before any work; answers go to a list of the asking process, where they expire soon.
-Nothing of it is in the ledger: a query that is lost is asked again by its client.
+Nothing of it is in the ledger: a query that is lost is asked again by its client, who is told so.
 """
 
 import base64
@@ -15,8 +16,10 @@ from typing import Any, Literal, TypedDict
 from uuid import uuid4
 
 import orjson
+import redis
 from celery import Celery
 
+from tasks.broker import redis_errors
 from tasks.errors import (
     CollectionNotFound,
     EmbedError,
@@ -28,7 +31,7 @@ from tasks.errors import (
     StoreRejected,
     TextTooLong,
 )
-from tasks.ledger import Call, Script
+from tasks.ledger import Call, Script, run
 from tasks.messages import (
     MESSAGE_BYTES,
     MESSAGE_DOCUMENTS,
@@ -47,13 +50,18 @@ ASKED = "embedmill:queries"
 WEIGHTS = "embedmill:queries:weights"
 """What each of them weighs, and all together: a hash."""
 TOTAL = "total"
+TAKEN = "embedmill:queries:taken:"
+"""And a pool child: the places of the questions that it has taken in the middle of a pass and not
+answered."""
+TAKEN_MESSAGES = 16
+"""Taken together at most; of texts as many as one message may have."""
 ANSWERS = "embedmill:answers:"
 ANSWER_TTL_S = 5
 """Seconds that an answer is kept which nobody takes: its process has died."""
 WEIGHT_BYTES = 16 * 1024
 """A text counts once against the limit, and once more for each of these: the limit bounds bytes."""
 
-ASK, WANTED, ANSWER, LEAVE = map(Script, ("ask", "wanted", "answer", "leave"))
+ASK, WANTED, TAKE, ANSWER, LEAVE = map(Script, ("ask", "wanted", "take", "answer", "leave"))
 
 _ERRORS: dict[str, type[EmbedError]] = {
     kind.__name__: kind
@@ -174,6 +182,15 @@ def pack(app: Celery, question: Question) -> bytes:
     return envelope(message, QUERY_QUEUE)
 
 
+def unpack(message: bytes) -> Question:
+    """A packed question. Raises ValueError, TypeError or KeyError for anything else."""
+    row = orjson.loads(message)
+    (texts, role, start), options, _ = orjson.loads(base64.b64decode(row["body"]))
+    search = options.get("search")
+    place: QueryPlace = row["headers"][QUERY_HEADER]
+    return Question(place, start, texts, role, Search(**search) if search else None)
+
+
 def ask(questions: Sequence[Question], messages: Sequence[bytes], settings: Settings) -> Call[bool]:
     """Count the query and enqueue it; False when it would exceed `EMBED_QUERY_LIMIT`."""
     query_id = questions[0].place["id"]
@@ -192,11 +209,39 @@ def wanted(places: Sequence[QueryPlace], settings: Settings) -> Call[list[bool]]
     return Call(WANTED, (ASKED,), [place["id"] for place in places], read, settings.broker_url)
 
 
+def take(child: str, settings: Settings) -> Call[list[bytes]]:
+    """Messages of questions that somebody waits for, for a child in the middle of a pass.
+
+    Until they are answered it is written down that the child has them: `disown` reads it.
+    """
+    remember_s = round(settings.query_timeout_s) + 60
+    limits = (TAKEN_MESSAGES, MESSAGE_DOCUMENTS, remember_s)
+    keys = (ASKED, QUERY_QUEUE, f"{TAKEN}{child}")
+    return Call(TAKE, keys, [QUERY_TASK_NAME, QUERY_HEADER, *limits], list, settings.broker_url)
+
+
+def disown(client: redis.Redis, child: str, reason: str, settings: Settings) -> int:
+    """Tell whoever waits for what the child has taken and not answered that it is lost; how many
+    were told. Raises BrokerDown."""
+    with redis_errors(settings.broker_url):
+        row = client.getdel(f"{TAKEN}{child}")
+    places: list[QueryPlace] = orjson.loads(row) if isinstance(row, bytes) else []
+    if not places:
+        return 0
+    lost = [Answer(place["id"], place["part"], error=NoAnswer(reason)) for place in places]
+    return run(client, answer(places, lost, settings))
+
+
 def answer(
-    places: Sequence[QueryPlace], answers: Sequence[Answer], settings: Settings
+    places: Sequence[QueryPlace],
+    answers: Sequence[Answer],
+    settings: Settings,
+    *,
+    child: str | None = None,
 ) -> Call[int]:
-    """Give the answers to those that still wait for them."""
-    arguments: list[str | bytes | int] = [ANSWER_TTL_S]
+    """Give the answers to those that still wait for them; `child` has taken the questions in the
+    middle of a pass."""
+    arguments: list[str | bytes | int] = [ANSWER_TTL_S, f"{TAKEN}{child}" if child else ""]
     for place, one in zip(places, answers, strict=True):
         arguments += [place["id"], place["weight"], one.to_json()]
     keys = [ASKED, WEIGHTS, *(place["box"] for place in places)]

@@ -25,9 +25,10 @@ EXPIRY = "embedmill:children:expiry"
 TTL_S = 15
 RECORD = Script("record")
 
-STAGES = ("claim", "tokenize", "encode", "upsert", "store_wait", "settle")
-"""Parts of a pass. `upsert` is the time of the store's calls, most of it while the next texts are
-encoded; `store_wait` is the part of it that the pass waited for."""
+STAGES = ("claim", "tokenize", "encode", "queries", "upsert", "store_wait", "settle")
+"""Parts of a pass. `queries` is what it was interrupted for. `upsert` is the time of the store's
+calls, most of it while the next texts are encoded; `store_wait` is the part of it that the pass
+waited for."""
 COUNTERS = ("texts", "points", "model_calls", "computed_tokens", "padding_tokens")
 """Sums over all passes; padding is part of what is computed."""
 
@@ -35,6 +36,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 BOUNDS: Mapping[str, Sequence[float]] = {
     **dict.fromkeys(STAGES, _SECONDS),
     "pass": _SECONDS,
+    "query": _SECONDS,
     "queue_wait": (*_SECONDS[3:12], 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0),
     "pass_texts": (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024),
     "pass_tokens": (16, 64, 256, 1024, 4096, 16384, 65536, 262144),
@@ -100,7 +102,7 @@ class Increments:
 def record(child: ChildStatistics, increments: Increments, settings: Settings) -> Call[int]:
     """Add to the sums, and say how this child is, for `TTL_S` seconds."""
     args: list[Value] = [
-        _name(child.worker, child.pid),
+        name_child(child.worker, child.pid),
         orjson.dumps(asdict(child)),
         TTL_S,
         orjson.dumps(increments.fields),
@@ -110,7 +112,7 @@ def record(child: ChildStatistics, increments: Increments, settings: Settings) -
 
 def forget(client: redis.Redis, worker: str, pids: Iterable[int]) -> None:
     """These children are no more. Raises redis' own errors."""
-    names = [_name(worker, pid) for pid in pids]
+    names = [name_child(worker, pid) for pid in pids]
     if names:
         pipe = client.pipeline(transaction=True)
         pipe.hdel(CHILDREN, *names)
@@ -161,5 +163,6 @@ def _histogram(name: str, fields: Mapping[str, float]) -> Histogram:
     return Histogram(bounds, counts, fields.get(f"{name}:sum", 0.0))
 
 
-def _name(worker: str, pid: int) -> str:
+def name_child(worker: str, pid: int) -> str:
+    """What a process that embeds is called in Redis."""
     return f"{worker}:{pid}"

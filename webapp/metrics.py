@@ -70,6 +70,11 @@ class StatisticsCollector(Collector):
         for shown, text, name in (
             ("pass_duration_seconds", "Of a pass: claim to settle.", "pass"),
             ("queue_wait_seconds", "Of a message, from acceptance to its claim.", "queue_wait"),
+            (
+                "query_duration_seconds",
+                "Of questions answered together: begun to answered.",
+                "query",
+            ),
             ("pass_texts", "Texts of a pass: the batch size.", "pass_texts"),
             ("pass_tokens", "Tokens computed in a pass, padding included.", "pass_tokens"),
         ):

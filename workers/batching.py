@@ -4,7 +4,8 @@ A Celery task Strategy on Celery's own slot semaphore. A lone message leaves at 
 children are busy messages gather; a freed child takes what waits, up to a budget: queries first,
 and then documents. Several messages of one kind share a pass of the model, and each keeps Celery's
 ordinary life: events, results, revocation, expiry, links and chords. `workers.batch` and
-`workers.queries` are the child's half.
+`workers.queries` are the child's half. While no child is idle queries stay in Redis, and children
+take them in the middle of their passes (`workers.lane`).
 
 Only for prefork on an event loop. Other pools have no slots to wait for: there each message is a
 batch of its own, by Celery's default strategy. So are messages with a rate limit or time limits of
@@ -28,6 +29,7 @@ from tasks.settings import get_settings
 from workers.batch import trace_batch
 from workers.queries import trace_queries
 from workers.request import BatchedRequest
+from workers.transport import Channel
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +92,11 @@ class Batcher:
         self._budget_bytes = (settings.handover_tokens or tokens) * BYTES_PER_TOKEN
         self._waiting: dict[str, deque[BatchedRequest]] = {name: deque() for name in TRACERS}
         self._asked = False
+        Channel.takes_queries = self.has_idle_child
+
+    def has_idle_child(self) -> bool:
+        """Whether what comes now is handed over at once."""
+        return bool(self._semaphore.value > 0)
 
     def serves(self, consumer: Any) -> bool:
         """Whether it was made for this connection of this consumer."""

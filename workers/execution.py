@@ -10,7 +10,7 @@ and after `EMBED_POISON_LOSSES` losses goes to the dead letters.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -36,6 +36,7 @@ from tasks.settings import get_settings
 from tasks.snapshot import read_job
 from tasks.submission import new_job_id, slice_job
 from workers.draining import is_draining
+from workers.lane import give_way
 from workers.pipeline import fail
 from workers.process import embed_documents
 from workers.publishing import publish
@@ -198,7 +199,8 @@ def _together(
         members = list(group)
         documents = [placed for work in members for placed in work.documents]
         try:
-            outcomes = iter(_embed(documents, members[0].delivery.options, timings))
+            options = members[0].delivery.options
+            outcomes = iter(_embed(documents, options, timings, give_way))
         except StoreDown as error:
             found += [(id(work), _give_back(work, error)) for work in members]
         else:
@@ -213,6 +215,8 @@ def _alone(work: _Work, timings: Timings) -> Summary | Exception:
     outcomes: list[Outcome] = []
     try:
         for placed in work.documents:
+            # while no document is marked: a query may take the process with it
+            timings.seconds["queries"] += give_way()
             losses = _reach_ledger(ledger().mark(job_id, placed.index))
             if losses >= limit:
                 outcome = _poison(placed, losses)
@@ -304,11 +308,16 @@ def _reject(delivery: Delivery, error: Exception) -> Reject:
     return Reject(str(error), requeue=True)
 
 
-def _embed(documents: list[PlacedDocument], options: Options, timings: Timings) -> list[Outcome]:
+def _embed(
+    documents: list[PlacedDocument],
+    options: Options,
+    timings: Timings,
+    give_way: Callable[[], float] | None = None,
+) -> list[Outcome]:
     if not documents:
         return []
     try:
-        return embed_documents(documents, options, timings)
+        return embed_documents(documents, options, timings, give_way)
     except (StoreDown, EncoderBroken, OutOfTime):
         raise
     # Whatever a bug raises, the documents must be settled, or they would be outstanding for ever.

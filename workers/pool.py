@@ -5,6 +5,7 @@ their jobs; a limit that counted that would fail documents which nothing is wron
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from celery.concurrency import asynpool as _asynpool
@@ -20,6 +21,13 @@ kombu_loop: Any = _asynchronous
 
 class PatientAsynPool(stock.AsynPool):  # type: ignore[misc]
     """A limit that has passed is looked at again when the child has worked as long as that."""
+
+    tell_of_end: Callable[[int], None] = staticmethod(lambda _pid: None)
+    """Called with the id of each child that has ended while the pool is at work."""
+
+    def _process_cleanup_queues(self, process: Any) -> None:
+        super()._process_cleanup_queues(process)
+        self.tell_of_end(process.pid)
 
     def _on_soft_timeout(self, job: int, soft: float, hard: float | None, hub: Any) -> None:
         left_s = self._left_s(job, soft)

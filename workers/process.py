@@ -5,7 +5,7 @@ which opens it itself in pools of threads and where tasks run eagerly.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
@@ -18,6 +18,7 @@ from tasks.presence import record_collection
 from tasks.settings import Settings, get_settings
 from workers.draining import is_draining
 from workers.encoder import Encoder, build_encoder, encode_texts
+from workers.lane import GivingWay
 from workers.pipeline import PROBE, fail, run
 from workers.timings import Timings
 from workers.upserts import SearchIndex, VectorStore
@@ -59,15 +60,21 @@ def resources() -> Resources:
 
 
 def embed_documents(
-    documents: Sequence[PlacedDocument], options: Options, timings: Timings
+    documents: Sequence[PlacedDocument],
+    options: Options,
+    timings: Timings,
+    give_way: Callable[[], float] | None = None,
 ) -> list[Outcome]:
     """Embed and store documents, one outcome each, in their order; `timings` says what it cost.
+    Before each call of the model it gives way, if it is told how.
 
     Raises StoreDown when the store stays away, and EncoderBroken when the model reads nothing any
     more: then the documents are to be given back.
     """
     use = resources()
     encoder, store = use.encoder, use.store
+    if give_way is not None:
+        encoder = GivingWay(encoder, give_way, timings)
     try:
         with timings.stage("store_wait"):
             store.ensure_collection(options.collection, encoder.card)

@@ -73,6 +73,11 @@ class Publisher:
             self._texts += timings.texts
             self._last_texts = timings.texts
 
+    def add_query(self, seconds: float) -> None:
+        """Questions were answered together."""
+        with self._lock:
+            self._increments.observe("query", seconds)
+
     def stop(self) -> None:
         """Send the rest, and take this process off the list."""
         self._stopping.set()
@@ -150,6 +155,12 @@ def publish(timings: Timings) -> None:
     """Add a pass; nothing happens where nobody publishes, as where tasks run eagerly."""
     if _publisher is not None:
         _publisher.add(timings)
+
+
+def publish_query(seconds: float) -> None:
+    """The same for questions that were answered together, in so many seconds."""
+    if _publisher is not None:
+        _publisher.add_query(seconds)
 
 
 def stop_publishing() -> None:

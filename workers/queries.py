@@ -25,6 +25,8 @@ from workers.encoder import TokenizedText
 from workers.isolation import together_or_alone
 from workers.pipeline import encode_whole
 from workers.process import Resources, resources
+from workers.publishing import publish_query
+from workers.soft_limit import OutOfTime
 
 logger = logging.getLogger(__name__)
 
@@ -50,23 +52,27 @@ def read_question(
     return Question(place, start, texts, role, Search(**search) if search else None)
 
 
-def answer(questions: Sequence[Question]) -> None:
-    """Answer the questions that somebody still waits for; the others cost nothing.
+def answer(questions: Sequence[Question], child: str | None = None) -> None:
+    """Answer the questions that somebody still waits for; the others cost nothing. `child` is this
+    process where it has taken them in the middle of a pass.
 
     Ends the process when its model is broken, after it has said so: Celery replaces it.
     """
+    began_s = time.monotonic()
     settings = get_settings()
     try:
         places = [question.place for question in questions]
         kept = run(redis_client(), wanted(places, settings))
         chosen = [one for one, is_wanted in zip(questions, kept, strict=True) if is_wanted]
-        if not chosen:
+        if not chosen and child is None:
             return
         answers, broken = _work(chosen)
-        run(redis_client(), give_answers([one.place for one in chosen], answers, settings))
+        places = [question.place for question in chosen]
+        run(redis_client(), give_answers(places, answers, settings, child=child))
     except BrokerDown as error:
         logger.warning("%d queries stay without an answer: %s", len(questions), error)
         return
+    publish_query(time.monotonic() - began_s)
     if broken is not None:
         logger.critical("this process ends, its model is broken: %s", broken)
         raise SystemExit(1)
@@ -142,6 +148,8 @@ def _answer_one(
         return Answer(place["id"], place["part"], vectors_text, tokens)
     try:
         hits = use.index.search(question.search, vectors[0], use.encoder.card)
+    except OutOfTime:  # of the pass in whose middle this is
+        raise
     except EmbedError as error:
         return _refuse(question, error)
     return Answer(place["id"], place["part"], tokens=tokens, hits=hits)

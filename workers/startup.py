@@ -24,18 +24,25 @@ from celery.utils.sysinfo import cpu_budget  # type: ignore[attr-defined]  # new
 from celery.utils.timer2 import Timer
 from celery.worker import state
 
+from tasks import app
+from tasks.admission import redis_client
 from tasks.errors import EmbedError
 from tasks.gpus import list_gpus
 from tasks.logs import format_logs
+from tasks.messages import QUERY_QUEUE
+from tasks.queries import disown
 from tasks.settings import Settings, get_settings, share_threads, show_gpu
+from tasks.statistics import name_child
 from workers import preflight
 from workers.audit import Audit
 from workers.departure import leave_when_redis_is_silent
 from workers.draining import begin_draining
 from workers.heartbeat import INTERVAL_S, Heartbeat
-from workers.pool import PatientTaskPool
+from workers.lane import open_lane
+from workers.pool import PatientAsynPool, PatientTaskPool
 from workers.process import close_resources, open_resources
 from workers.publishing import start_publishing, stop_publishing
+from workers.queries import answer
 from workers.reports import Report, ReportReader, send_report
 
 logger = logging.getLogger(__name__)
@@ -73,6 +80,7 @@ class Startup(bootsteps.StartStopStep):
         self._reports = ReportReader(os.getpid())
         self._timer: Timer | None = None
         self._warned = False
+        PatientAsynPool.tell_of_end = self._disown_queries
 
     def start(self, _parent: Any) -> None:
         """Pools without children have the model in this process; their tasks may block the hub."""
@@ -118,6 +126,17 @@ class Startup(bootsteps.StartStopStep):
                 return
             self._heartbeat.note(report)
             self._warn_of_shared_gpu(report, worker)
+
+    def _disown_queries(self, pid: int) -> None:
+        """Of a child that has ended, and whose questions nobody will answer."""
+        reason = "the process that worked on it was lost: ask again"
+        try:
+            lost = disown(redis_client(), name_child(self._name, pid), reason, self._settings)
+        except EmbedError as error:
+            logger.warning("nobody learns that queries of process %d are lost: %s", pid, error)
+        else:
+            if lost:
+                logger.warning("%d queries are lost with process %d", lost, pid)
 
     def _warn_of_shared_gpu(self, report: Report, worker: Any) -> None:
         if self._warned or report.card is None or report.card.device != "cuda":
@@ -183,6 +202,8 @@ def _load_model(sender: str, **_: Any) -> None:
         _wait_for_the_end()
     else:
         start_publishing(get_settings(), sender)
+        if QUERY_QUEUE in app.amqp.queues.consume_from:
+            open_lane(name_child(sender, os.getpid()), answer, get_settings())
         send_report(main_pid, Report(os.getpid(), card))
 
 

@@ -35,6 +35,11 @@ class Timings:
         finally:
             self.seconds[name] += perf_counter() - began_s
 
+    def reassign(self, seconds: float, stage: str, to: str) -> None:
+        """So much of a stage's time belonged to another one."""
+        self.seconds[stage] -= seconds
+        self.seconds[to] += seconds
+
     def count_model_call(self, lengths: Sequence[int]) -> None:
         """A call pads its texts, of these tokens, to the longest."""
         computed = max(lengths, default=0) * len(lengths)

@@ -9,7 +9,7 @@ kombu this relies on: docs/decisions/0005-atomic-fetch.md.
 import logging
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, compress
@@ -59,10 +59,13 @@ class Channel(stock.Channel):  # type: ignore[misc]
     """What kombu calls BRPOP is a fetch here, sent while there is credit and something to fetch.
 
     When a fetch has emptied the queues, a `Wait` for each list says when to fetch again. Queries
-    have a credit of their own and come first: a worker that is full of documents fetches them.
+    come first and have a credit of their own, which a worker without an idle child has not.
     """
 
     QoS = QoS
+    takes_queries: Callable[[], bool] = staticmethod(lambda: True)
+    """Whether a query that is fetched now is worked on at once; `workers.batching` knows. One that
+    is not stays in Redis, where a child takes it in the middle of its pass."""
     _commands: Any = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -132,7 +135,9 @@ class Channel(stock.Channel):  # type: ignore[misc]
 
     def credit(self, queue: str) -> int:
         """Messages that may be fetched from this queue now."""
-        return int(self.qos.query_credit() if queue == QUERY_QUEUE else self.qos.credit())
+        if queue == QUERY_QUEUE:
+            return int(self.qos.query_credit()) if self.takes_queries() else 0
+        return int(self.qos.credit())
 
     def has_credit(self) -> bool:
         """Whether anything may be fetched."""

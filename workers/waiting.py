@@ -1,4 +1,5 @@
-"""How long each pool child has waited for an absent store in the job that it runs.
+"""How long each pool child has not worked on the job that it runs, as it waited for an absent store
+or answered queries.
 
 Children write, their worker's main process reads: a time limit counts work, not waiting. It is
 memory shared over forks; children that are spawned write what nobody reads, and their limits count
@@ -8,6 +9,7 @@ the wait as well.
 import mmap
 import struct
 import time
+from threading import Lock
 
 from billiard import current_process
 
@@ -17,24 +19,36 @@ _SLOT = struct.Struct("=dd")
 """Seconds that were waited, and since when this child waits; 0 when it does not."""
 
 _shared = mmap.mmap(-1, CHILDREN * _SLOT.size)
+_writing = Lock()
+"""A child's thread that stores waits while another one answers queries."""
 
 
 def begin_work() -> None:
     """Said by a child: a job begins, in which it has not waited yet."""
-    _write(0.0, 0.0)
+    with _writing:
+        _write(0.0, 0.0)
 
 
 def begin_waiting(since: float) -> None:
     """Said by a child that waits, since that moment of `time.monotonic()`."""
-    waited_s, already = _read(_own())
-    _write(waited_s, already or since)
+    with _writing:
+        waited_s, already = _read(_own())
+        _write(waited_s, already or since)
 
 
 def end_waiting() -> None:
     """Said by a child: it works again, if it has waited."""
-    waited_s, since = _read(_own())
-    if since:
-        _write(waited_s + time.monotonic() - since, 0.0)
+    with _writing:
+        waited_s, since = _read(_own())
+        if since:
+            _write(waited_s + time.monotonic() - since, 0.0)
+
+
+def add_wait(seconds: float) -> None:
+    """Said by a child that has done something else for so long."""
+    with _writing:
+        waited_s, since = _read(_own())
+        _write(waited_s + seconds, since)
 
 
 def read_waited_s(child: int) -> float:

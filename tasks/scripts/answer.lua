@@ -1,9 +1,11 @@
 -- Give answers to those who still wait. A query whose questions are all answered counts no more.
--- KEYS asked, weights, box...   ARGV seconds to keep an answer, then for each box: id, weight, answer
+-- KEYS asked, weights, box...   ARGV seconds to keep an answer, key of what a child has taken in the middle of a
+-- pass, or '', then for each box: id, weight, answer
 -- Replies how many were given.
-local asked, weights, at, given = KEYS[1], KEYS[2], now(), 0
+local asked, weights, taken, at, given = KEYS[1], KEYS[2], ARGV[2], now(), 0
+if taken ~= '' then redis.call('DEL', taken) end
 for number = 3, #KEYS do
-  local id, weight, answer = unpack(ARGV, 3 * number - 7, 3 * number - 5)
+  local id, weight, answer = unpack(ARGV, 3 * number - 6, 3 * number - 4)
   local until_when = tonumber(redis.call('ZSCORE', asked, id) or 0)
   if until_when > at then
     redis.call('RPUSH', KEYS[number], answer)

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from tasks import embed
 from tasks.settings import get_settings
 from tasks.snapshot import read_queue
-from tests.acceptance.asking import left_over
+from tests.acceptance.asking import ask, left_over
 from tests.processes import wait_until
 from tests.redis_server import RedisServer
 from tests.web_server import WebServer
@@ -31,11 +30,6 @@ def narrow(stack_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("narrow")
     with local_worker(folder, stack_env | env, concurrency=1, options=flags) as worker:
         yield worker
-
-
-def ask(web: WebServer, *texts: str) -> httpx.Response:
-    body = {"input": texts, "model": "fake"}
-    return httpx.post(f"{web.url}/v1/embeddings", json=body, timeout=TIMEOUT_S)
 
 
 def test_queries_overtake_documents_that_wait(

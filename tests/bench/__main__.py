@@ -12,14 +12,25 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from tests.bench import accept, chart, drain, ingest, memory, profiling, report, single, variants
+from tests.bench import (
+    accept,
+    chart,
+    drain,
+    ingest,
+    memory,
+    profiling,
+    queries,
+    report,
+    single,
+    variants,
+)
 from tests.bench.bench import Bench
-from tests.bench.measures import EXTRAS, KEYS
+from tests.bench.measures import EXTRAS, GROUPS, KEYS
 from tests.bench.results import Results, count_cores, describe_machine
 from tests.bench.scale import FULL, QUICK
 
 logger = logging.getLogger("tests.bench")
-PARTS = (ingest, single, accept, profiling, memory, drain, variants)
+PARTS = (ingest, single, queries, accept, profiling, memory, drain, variants)
 
 
 def main() -> int:
@@ -65,7 +76,7 @@ def _parse() -> argparse.Namespace:
         type=_keys,
         default=frozenset(),
         metavar="KEY,...",
-        help=f"of {', '.join((*KEYS, *EXTRAS))}",
+        help=f"of {', '.join((*KEYS, *EXTRAS, *GROUPS))}",
     )
     parser.add_argument(
         "--infinity-python", type=Path, help="a Python whose environment has infinity-emb"
@@ -75,7 +86,7 @@ def _parse() -> argparse.Namespace:
 
 
 def _keys(value: str) -> frozenset[str]:
-    keys = frozenset(value.split(","))
+    keys = frozenset(key for name in value.split(",") for key in GROUPS.get(name, (name,)))
     if unknown := keys - {*KEYS, *EXTRAS}:
         raise argparse.ArgumentTypeError(f"no such measure: {', '.join(sorted(unknown))}")
     return keys

@@ -34,6 +34,9 @@ MEASURES = (
     Measure("ingest_over_stock_celery", "ingest over Celery, default threads", 6.0),
     Measure("single_overhead_ms_p50", "one text, idle: overhead, p50 (ms)", 15.0, "lower"),
     Measure("single_overhead_ms_p99", "one text, idle: overhead, p99 (ms)", 40.0, "lower"),
+    Measure("query_overhead_ms_p50", "one query, idle: overhead, p50 (ms)", 12.0, "lower"),
+    Measure("query_wait_batches_p95", "a backlog adds to a query's p95 (batches)", 2.0, "lower"),
+    Measure("query_ingest_kept", "ingest beside queries, over what they leave", 0.9),
     Measure("accept_over_bare_fastapi", "accepted requests/s over bare FastAPI", 0.5),
     Measure("padding_share", "padding among tokens computed", 0.05, "lower"),
     Measure("drain_rate_200k_over_1k", "drain rate, long queue over 1,000", 0.9),
@@ -42,3 +45,5 @@ MEASURES = (
 KEYS = tuple(measure.key for measure in MEASURES)
 EXTRAS = ("profile", "children", "text_lengths", "request_sizes", "infinity")
 """Parts without a key of their own: they are reported under "details"."""
+GROUPS = {"queries": ("query_overhead_ms_p50", "query_wait_batches_p95", "query_ingest_kept")}
+"""Names for several keys."""

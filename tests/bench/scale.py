@@ -16,6 +16,8 @@ class Scale:
     stock_texts: int
     stock_rounds: int
     singles: int
+    query_backlog: int
+    query_rounds: int
     accept_s: float
     accept_rounds: int
     backlog: int
@@ -40,6 +42,8 @@ FULL = Scale(
     stock_texts=256,
     stock_rounds=3,
     singles=500,
+    query_backlog=20_000,
+    query_rounds=3,
     accept_s=3.0,
     accept_rounds=7,
     backlog=200_000,
@@ -61,6 +65,8 @@ QUICK = Scale(
     stock_texts=64,
     stock_rounds=1,
     singles=40,
+    query_backlog=2_000,
+    query_rounds=1,
     accept_s=1.0,
     accept_rounds=3,
     backlog=10_000,
