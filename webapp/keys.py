@@ -93,14 +93,14 @@ class KeyGuard:
         return None
 
 
-def describe_keys(schema: dict[str, Any]) -> None:
-    """Note in OpenAPI how to send a key, and what is answered without."""
+def describe_keys(schema: dict[str, Any], settings: Settings) -> None:
+    """Note in OpenAPI how to send a key, whether one is needed, and what is answered without."""
     schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     schema["components"]["schemas"].setdefault("Problem", Problem.model_json_schema())
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     for path, operations in schema["paths"].items():
         for operation in operations.values() if path not in OPEN else ():
-            operation["security"] = [{"key": []}, {}]
+            operation["security"] = [{"key": []}, *([] if settings.api_keys_file else [{}])]
             for status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
                 answer = {"description": status.phrase, "content": content}
                 operation["responses"].setdefault(str(int(status)), answer)

@@ -13,6 +13,7 @@ from starlette.types import Message
 
 from tasks.errors import SettingsError
 from tasks.settings import Settings
+from webapp import main
 from webapp.keyring import Key, KeyRing, Scope, digest, write_keys
 from webapp.keys import KeyGuard, check_address, is_loopback
 from webapp.main import create_app
@@ -194,3 +195,11 @@ def test_the_documentation_says_what_needs_a_key() -> None:
             is_open = path in {"/livez", "/readyz"}
             assert ("security" in operation) == (not is_open)
             assert {"401", "403"} <= set(operation["responses"]) or is_open
+            assert is_open or {} in operation["security"]
+
+
+def test_and_where_keys_are_used_that_none_is_a_refusal(
+    keys_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "get_settings", lambda: Settings(api_keys_file=keys_file))
+    assert main.create_app().openapi()["paths"]["/queue"]["get"]["security"] == [{"key": []}]
