@@ -24,6 +24,7 @@ STATUSES: dict[type[errors.EmbedError], HTTPStatus] = {
     errors.InvalidDocument: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.RequestTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.TooManyStreams: HTTPStatus.TOO_MANY_REQUESTS,
     errors.BrokerDown: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.JobNotFound: HTTPStatus.NOT_FOUND,
     errors.LetterNotFound: HTTPStatus.NOT_FOUND,
@@ -65,7 +66,6 @@ def describe(*kinds: type[errors.EmbedError]) -> dict[int | str, dict[str, Any]]
     return {
         int(STATUSES[kind]): {
             "description": STATUSES[kind].phrase,
-            "model": Problem,
             "content": content,
         }
         for kind in kinds
