@@ -8,6 +8,7 @@
     │   ├── InvalidDocument     one document is wrong; says which
     │   └── RequestTooLarge     larger than could ever be accepted
     ├── QueueFull               accepted and unsettled work has reached its limit; come back later
+    ├── RateExceeded            an API key has sent as many texts as it may; come back later
     ├── TooManyStreams          a web process serves as many event streams as it may
     ├── BrokerDown              Redis does not answer
     ├── JobNotFound             no such job, or its record has expired
@@ -87,6 +88,17 @@ class QueueFull(EmbedError):
     """`retry_after_s` is when there should be room again, from the measured drain rate."""
 
     default_code = "queue_full"
+    retryable = True
+
+    def __init__(self, detail: str, *, retry_after_s: int) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class RateExceeded(EmbedError):
+    """`retry_after_s` is when the texts that were refused will fit in."""
+
+    default_code = "rate_limit_exceeded"
     retryable = True
 
     def __init__(self, detail: str, *, retry_after_s: int) -> None:

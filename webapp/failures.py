@@ -24,6 +24,7 @@ STATUSES: dict[type[errors.EmbedError], HTTPStatus] = {
     errors.InvalidDocument: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.RequestTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.RateExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     errors.TooManyStreams: HTTPStatus.TOO_MANY_REQUESTS,
     errors.BrokerDown: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.JobNotFound: HTTPStatus.NOT_FOUND,
@@ -106,7 +107,7 @@ def public_detail(error: errors.EmbedError) -> str:
 
 def retry_headers(error: errors.EmbedError) -> dict[str, str]:
     """When to try again, where that may help."""
-    if isinstance(error, errors.QueueFull):
+    if isinstance(error, errors.QueueFull | errors.RateExceeded):
         return {"Retry-After": str(error.retry_after_s)}
     return {"Retry-After": str(RETRY_AFTER_S)} if error.retryable else {}
 

@@ -23,6 +23,7 @@ from tasks.errors import SettingsError
 from tasks.settings import Settings
 from webapp.failures import ProblemResponse
 from webapp.keyring import KeyRing, Scope
+from webapp.limits import REQUEST_KEY
 from webapp.schemas import Problem
 
 logger = logging.getLogger("uvicorn.error")
@@ -90,6 +91,7 @@ class KeyGuard:
         needed = SCOPES.get(part, Scope.ADMIN)
         if not key.allows(needed):
             return _forbid("scope_missing", f"this needs an API key with the scope {needed}")
+        connection[REQUEST_KEY] = key
         return None
 
 

@@ -15,6 +15,7 @@ from tasks.presence import WorkerPresence
 from tasks.snapshot import JobSnapshot, read_job_async, read_queue_async
 from webapp.events import SETTLED, EventStream
 from webapp.failures import describe
+from webapp.limits import charged
 from webapp.request import read_order
 from webapp.schemas import Accepted, JobOut, QueueOut, WorkerOut
 from webapp.state import Resources, Use, resources_of
@@ -46,7 +47,8 @@ async def embed(request: Request) -> Response:
     """Accept documents: all or none. 202 means that they are in the queue, on disk."""
     use = await resources_of(request)
     order = await read_order(request, use.settings)
-    await use.intake.accept(order.submission)
+    async with charged(request, use, len(order.document_ids)):
+        await use.intake.accept(order.submission)
     job_id = order.submission.job_id
     accepted = {
         "job_id": job_id,
@@ -74,6 +76,7 @@ router.add_api_route(
         errors.RequestTooLarge,
         errors.ModelMismatch,
         errors.QueueFull,
+        errors.RateExceeded,
         errors.BrokerDown,
     ),
     route_class_override=PlainRoute,

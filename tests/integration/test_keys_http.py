@@ -32,8 +32,8 @@ def web(broker: RedisServer, keys_file: Path, tmp_path: Path) -> Iterator[WebSer
         yield server
 
 
-def add(name: str, scope: str) -> str:
-    result = CliRunner().invoke(main, ["keys", "add", name, "--scope", scope])
+def add(name: str, scope: str, *options: str) -> str:
+    result = CliRunner().invoke(main, ["keys", "add", name, "--scope", scope, *options])
     assert result.exit_code == 0, result.stderr
     return result.stdout.strip()
 
