@@ -23,7 +23,7 @@ Server = tuple[str, int | None] | None
 
 
 def ask(
-    guard: KeyGuard, path: str, *, server: Server = LOCAL, authorization: str | None = None
+    guard: KeyGuard, path: str, *, server: Server = LOCAL, **headers: str | None
 ) -> tuple[int, str]:
     """Status and code of the answer; 200 and nothing when the request was passed on."""
     sent: list[Message] = []
@@ -34,7 +34,9 @@ def ask(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    given = [] if authorization is None else [(b"authorization", authorization.encode())]
+    given = [
+        (name.encode(), value.encode()) for name, value in headers.items() if value is not None
+    ]
     scope: dict[str, Any] = {"type": "http", "method": "GET", "path": path, "headers": given}
     asyncio.run(guard({**scope, "server": server}, receive, send))
     body = sent[1]["body"]
@@ -81,6 +83,26 @@ def test_without_keys_only_this_machine_is_answered(
 ) -> None:
     expected = (status, "" if status == 200 else "keys_required")
     assert ask(without_keys, "/embed", server=server) == expected
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://localhost:8080", 200),
+        ("http://localhost:3000", 403),
+        ("https://example.org", 403),
+        ("null", 403),
+        ("http://[", 403),
+    ],
+)
+def test_without_keys_pages_of_other_origins_are_not_answered(
+    without_keys: KeyGuard, guard: KeyGuard, origin: str, status: int
+) -> None:
+    """A browser sends their simple requests, to /embed as well, without asking first."""
+    expected = (status, "" if status == 200 else "origin_refused")
+    assert ask(without_keys, "/embed", origin=origin, host="localhost:8080") == expected
+    answer = ask(guard, "/embed", origin=origin, host="inner:80", authorization="Bearer admin")
+    assert answer == (200, "")  # a proxy may change the host
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
