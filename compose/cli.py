@@ -222,6 +222,13 @@ def keys() -> None:
     """Make, list and revoke the API keys of EMBED_API_KEYS_FILE; the web notices at once."""
 
 
+def limiting_keys(command: Any) -> Any:
+    """A command with a key's limits; 0: none."""
+    limit = click.IntRange(min=0)
+    command = click.option("--request-bytes", type=limit, help="Of a body; 0: any.")(command)
+    return click.option("--texts-per-minute", type=limit, help="0: any number.")(command)
+
+
 @keys.command("add")
 @click.argument("name")
 @click.option(
@@ -232,19 +239,30 @@ def keys() -> None:
     required=True,
     help="Once for each; admin is for everything.",
 )
-def add_key(name: str, scopes: tuple[str, ...]) -> None:
+@limiting_keys
+def add_key(name: str, scopes: tuple[str, ...], **limits: int | None) -> None:
     """Make a key and show it, this once."""
     from compose.keys import add
 
-    add(name, scopes)
+    add(name, scopes, limits)
 
 
 @keys.command("list")
 def list_keys() -> None:
-    """Names, scopes and dates."""
+    """Names, scopes, dates and limits."""
     from compose.keys import show
 
     show()
+
+
+@keys.command("limit")
+@click.argument("name")
+@limiting_keys
+def limit_key(name: str, **limits: int | None) -> None:
+    """Change what a key may send: its texts a minute, and the bytes of a request."""
+    from compose.keys import limit
+
+    limit(name, limits)
 
 
 @keys.command("revoke")

@@ -1,5 +1,6 @@
 """Submitting documents from Python programs and following their job. Any package may import it."""
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from tasks.documents import parse_documents, parse_options, refuse_oversize
 from tasks.errors import QueueFull
 from tasks.ledger import run, sweep_pages
 from tasks.messages import QUEUE
+from tasks.progress import Meter
 from tasks.settings import get_settings
 from tasks.snapshot import JobSnapshot, read_job, read_queue
 from tasks.submission import build_submission, new_job_id, slice_job
@@ -34,12 +36,19 @@ class Job:
         self,
         timeout_s: float | None = None,
         *,
+        progress: bool = False,
         on_progress: Callable[[JobSnapshot], None] | None = None,
     ) -> JobSnapshot:
-        """The job when it is settled. Raises TimeoutError, JobNotFound, BrokerDown."""
+        """The job when it is settled. Raises TimeoutError, JobNotFound, BrokerDown.
+
+        `progress` shows on standard error how far it is; `on_progress` is called with it.
+        """
+        meter = Meter(sys.stderr) if progress else None
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             job = self.progress()
+            if meter:
+                meter.show(job)
             if on_progress:
                 on_progress(job)
             if job.state != "open":

@@ -8,6 +8,8 @@
     │   ├── InvalidDocument     one document is wrong; says which
     │   └── RequestTooLarge     larger than could ever be accepted
     ├── QueueFull               accepted and unsettled work has reached its limit; come back later
+    ├── RateExceeded            an API key has sent as many texts as it may; come back later
+    ├── TooManyStreams          a web process serves as many event streams as it may
     ├── BrokerDown              Redis does not answer
     ├── JobNotFound             no such job, or its record has expired
     ├── NoAnswer                no worker has answered a query in time
@@ -91,6 +93,22 @@ class QueueFull(EmbedError):
     def __init__(self, detail: str, *, retry_after_s: int) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+
+
+class RateExceeded(EmbedError):
+    """`retry_after_s` is when the texts that were refused will fit in."""
+
+    default_code = "rate_limit_exceeded"
+    retryable = True
+
+    def __init__(self, detail: str, *, retry_after_s: int) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class TooManyStreams(EmbedError):
+    default_code = "too_many_streams"
+    retryable = True
 
 
 class BrokerDown(EmbedError):

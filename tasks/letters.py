@@ -24,7 +24,9 @@ PAGE_BYTES = 1024 * 1024
 """Bytes of a page at most, unless its only letter has more: Redis serves nobody else meanwhile."""
 
 LETTERS, PURGE = map(Script, ("letters", "purge"))
-_ID = re.compile(r"[1-9][0-9]{0,18}-[0-9]{1,19}")
+ID_PATTERN = r"^[1-9][0-9]{0,18}-[0-9]{1,19}$"
+"""Of a letter's id, which is also the cursor behind it."""
+_ID = re.compile(ID_PATTERN)
 _NONE = "0-0"
 """No letter's id."""
 

@@ -15,6 +15,8 @@ from tasks.messages import QUEUE
 from tasks.presence import WORKERS, WorkerPresence, read_workers
 from tasks.settings import Settings
 
+JOB_READS = 3
+"""Commands that read a job."""
 UNACKED = "unacked"
 """kombu's hash of messages that a worker holds."""
 COUNTERS = ("accepted", "done", "failed", "cancelled", "refused", "points", "truncated")
@@ -93,6 +95,20 @@ async def read_job_async(
     with redis_errors(settings.broker_url):
         reply = await _queue_job_reads(client.pipeline(transaction=True), job_id).execute()
     return _job(job_id, reply)
+
+
+async def read_jobs_async(
+    client: "redis.asyncio.Redis", job_ids: Sequence[str], settings: Settings
+) -> list[JobSnapshot | None]:
+    """Several in one round trip; None where there is no such job. Raises BrokerDown, and
+    JobNotFound for what is no id of a job."""
+    with redis_errors(settings.broker_url):
+        async with client.pipeline(transaction=True) as pipe:
+            for job_id in job_ids:
+                _queue_job_reads(pipe, job_id)
+            reply = await pipe.execute()
+    rows = [reply[at : at + JOB_READS] for at in range(0, len(reply), JOB_READS)]
+    return [_job(*pair) if pair[1][0] else None for pair in zip(job_ids, rows, strict=True)]
 
 
 def read_queue(client: redis.Redis, settings: Settings) -> QueueSnapshot:

@@ -4,10 +4,12 @@ import orjson
 from fastapi import Request
 
 from tasks.errors import InvalidJson, InvalidRequest, RequestTooLarge
+from webapp.limits import most_bytes
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """All of it. Raises RequestTooLarge."""
+    """All of it, within the limit and the one of its API key. Raises RequestTooLarge."""
+    limit = most_bytes(request, limit)
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)

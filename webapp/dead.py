@@ -24,6 +24,7 @@ from tasks.replay import pack_letters
 from webapp.bodies import read_body
 from webapp.failures import describe, public_detail
 from webapp.schemas import (
+    Cursor,
     LetterList,
     LetterOut,
     LetterRow,
@@ -52,7 +53,7 @@ _REPLAY_BODY = {
 async def list_letters(
     use: Use,
     limit: Annotated[int, Query(ge=1, le=PAGE_LETTERS)] = 50,
-    cursor: str | None = None,
+    cursor: Cursor | None = None,
     code: str | None = None,
 ) -> LetterList:
     """Documents that failed, newest first, a page at a time; with `code`, those that say it."""

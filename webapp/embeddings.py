@@ -20,6 +20,7 @@ from tasks.queries import Answer, Question, Role, cut_query, decode_vectors
 from tasks.settings import Settings
 from webapp.bodies import parse_object, read_body
 from webapp.failures import STATUSES, public_detail, retry_headers
+from webapp.limits import charged
 from webapp.request import INLINE_BYTES
 from webapp.routes import PlainRoute
 from webapp.schemas import EmbeddingsOut, OpenAIError
@@ -81,7 +82,8 @@ async def _embed(request: Request, use: Resources) -> Response:
     )
     card = await use.asker.read_card()
     _check_model(wish, card)
-    answers = await use.asker.ask(request, questions)
+    async with charged(request, use, len(wish.texts)):
+        answers = await use.asker.ask(request, questions)
     if len(wish.texts) <= INLINE_TEXTS:
         return _answer(wish, card, answers)
     return await run_in_threadpool(_answer, wish, card, answers)

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from tasks import errors
 from webapp.schemas import Problem
@@ -23,6 +24,8 @@ STATUSES: dict[type[errors.EmbedError], HTTPStatus] = {
     errors.InvalidDocument: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.RequestTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.RateExceeded: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.TooManyStreams: HTTPStatus.TOO_MANY_REQUESTS,
     errors.BrokerDown: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.JobNotFound: HTTPStatus.NOT_FOUND,
     errors.LetterNotFound: HTTPStatus.NOT_FOUND,
@@ -64,7 +67,6 @@ def describe(*kinds: type[errors.EmbedError]) -> dict[int | str, dict[str, Any]]
     return {
         int(STATUSES[kind]): {
             "description": STATUSES[kind].phrase,
-            "model": Problem,
             "content": content,
         }
         for kind in kinds
@@ -105,16 +107,32 @@ def public_detail(error: errors.EmbedError) -> str:
 
 def retry_headers(error: errors.EmbedError) -> dict[str, str]:
     """When to try again, where that may help."""
-    if isinstance(error, errors.QueueFull):
+    if isinstance(error, errors.QueueFull | errors.RateExceeded):
         return {"Retry-After": str(error.retry_after_s)}
     return {"Retry-After": str(RETRY_AFTER_S)} if error.retryable else {}
 
 
-async def _http(_: Request, error: Exception) -> ProblemResponse:
+async def _http(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, HTTPException)
     code = HTTPStatus(error.status_code).name.lower()
-    headers = dict(error.headers) if error.headers else None
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_allowed_methods(request))
     return ProblemResponse(error.status_code, code, str(error.detail), headers=headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Of all routes with the path: the framework names those of the first. A path without
+    parameters is not also what it would be to a route with them."""
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    found = [
+        route
+        for route in request.app.routes
+        if isinstance(route, Route) and route.path_regex.match(path)
+    ]
+    fewest = min(len(route.param_convertors) for route in found)
+    same = [route for route in found if len(route.param_convertors) == fewest]
+    return sorted({method for route in same for method in route.methods or ()})
 
 
 async def _gone(_: Request, __: Exception) -> ProblemResponse:

@@ -1,7 +1,8 @@
 """API keys: a file of names, digests and scopes, of which the web checks and the CLI writes.
 
-One key a line, in JSON: `{"name", "sha256", "scopes", "created_at"}`. A key is 256 random bits, so
-a plain digest of it tells nothing. Used inside `webapp`, and by `compose.keys`.
+One key a line, in JSON: `{"name", "sha256", "scopes", "created_at"}`, and `texts_per_minute` and
+`request_bytes` if it has such limits. A key is 256 random bits, so a plain digest of it tells
+nothing. Used inside `webapp`, and by `compose.keys`.
 """
 
 import hashlib
@@ -40,6 +41,8 @@ class Key(BaseModel):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     scopes: frozenset[Scope] = Field(min_length=1)
     created_at: AwareDatetime
+    texts_per_minute: int | None = Field(default=None, ge=1)
+    request_bytes: int | None = Field(default=None, ge=1)
 
     def allows(self, scope: Scope) -> bool:
         return bool(self.scopes & {scope, Scope.ADMIN})
@@ -82,7 +85,7 @@ def write_keys(path: Path, keys: Sequence[Key]) -> None:
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.writelines(f"{key.model_dump_json()}\n" for key in keys)
+            file.writelines(f"{key.model_dump_json(exclude_none=True)}\n" for key in keys)
             file.flush()
             os.fsync(file.fileno())
         Path(name).replace(path)

@@ -23,6 +23,7 @@ from tasks.errors import SettingsError
 from tasks.settings import Settings
 from webapp.failures import ProblemResponse
 from webapp.keyring import KeyRing, Scope
+from webapp.limits import REQUEST_KEY
 from webapp.schemas import Problem
 
 logger = logging.getLogger("uvicorn.error")
@@ -70,7 +71,7 @@ class KeyGuard:
         if path in OPEN:
             return None
         if self._ring is None:
-            return None if _is_local(connection) else _forbid("keys_required", _CLOSED)
+            return _refuse_strangers(connection)
         part = path.split("/", 2)[1] if path.startswith("/") else ""
         return None if part in DOCUMENTATION else self._check(connection, part)
 
@@ -90,17 +91,18 @@ class KeyGuard:
         needed = SCOPES.get(part, Scope.ADMIN)
         if not key.allows(needed):
             return _forbid("scope_missing", f"this needs an API key with the scope {needed}")
+        connection[REQUEST_KEY] = key
         return None
 
 
-def describe_keys(schema: dict[str, Any]) -> None:
-    """Note in OpenAPI how to send a key, and what is answered without."""
+def describe_keys(schema: dict[str, Any], settings: Settings) -> None:
+    """Note in OpenAPI how to send a key, whether one is needed, and what is answered without."""
     schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     schema["components"]["schemas"].setdefault("Problem", Problem.model_json_schema())
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     for path, operations in schema["paths"].items():
         for operation in operations.values() if path not in OPEN else ():
-            operation["security"] = [{"key": []}, {}]
+            operation["security"] = [{"key": []}, *([] if settings.api_keys_file else [{}])]
             for status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
                 answer = {"description": status.phrase, "content": content}
                 operation["responses"].setdefault(str(int(status)), answer)
@@ -134,6 +136,17 @@ def _uvicorn_host(argv: Sequence[str]) -> str | None:
     return str(context.params["host"])
 
 
+def _refuse_strangers(connection: Connection) -> ProblemResponse | None:
+    """Other machines; and web pages of other origins, whose simple requests a browser on this
+    machine would send without asking. With keys they would have to ask first, and are refused."""
+    if not _is_local(connection):
+        return _forbid("keys_required", _CLOSED)
+    origin = _find_header(connection, b"origin")
+    if origin is None or origin.partition("://")[2] == _find_header(connection, b"host"):
+        return None
+    return _forbid("origin_refused", "web pages of other origins are not answered without API keys")
+
+
 def _is_local(connection: Connection) -> bool:
     """Whether it has arrived at a loopback address of this machine, or at a Unix socket."""
     host, port = connection.get("server") or ("unknown", 0)
@@ -141,9 +154,15 @@ def _is_local(connection: Connection) -> bool:
 
 
 def _read_secret(connection: Connection) -> str | None:
-    given = [value for name, value in connection["headers"] if name == b"authorization"]
-    scheme, _, secret = given[0].decode("latin-1").partition(" ") if given else ("", "", "")
+    scheme, _, secret = (_find_header(connection, b"authorization") or "").partition(" ")
     return secret.strip() if scheme.lower() == SCHEME.lower() and secret.strip() else None
+
+
+def _find_header(connection: Connection, name: bytes) -> str | None:
+    for own, value in connection["headers"]:
+        if own == name:
+            return str(value, "latin-1")
+    return None
 
 
 def _ask(code: str, detail: str) -> ProblemResponse:

@@ -55,7 +55,7 @@ def _schema(app: FastAPI) -> dict[str, Any]:
             components.update(body.pop("$defs", {}))
             components[model.__name__] = body
         _forget_fastapis_422(schema)
-        describe_keys(schema)
+        describe_keys(schema, get_settings())
         app.openapi_schema = schema
     return app.openapi_schema
 

@@ -13,7 +13,9 @@ from tasks.ledger import run_async, sweep_pages
 from tasks.messages import QUEUE
 from tasks.presence import WorkerPresence
 from tasks.snapshot import JobSnapshot, read_job_async, read_queue_async
+from webapp.events import SETTLED, EventStream
 from webapp.failures import describe
+from webapp.limits import charged
 from webapp.request import read_order
 from webapp.schemas import Accepted, JobOut, QueueOut, WorkerOut
 from webapp.state import Resources, Use, resources_of
@@ -29,6 +31,9 @@ _EMBED_BODY = {
 }
 
 
+_JOB_ID = {"name": "job_id", "in": "path", "required": True, "schema": {"type": "string"}}
+
+
 class PlainRoute(APIRoute):
     """Documented like any other, but its endpoint reads the request and makes the answer itself:
     FastAPI's own handling takes as long as all the rest of accepting a text."""
@@ -42,7 +47,8 @@ async def embed(request: Request) -> Response:
     """Accept documents: all or none. 202 means that they are in the queue, on disk."""
     use = await resources_of(request)
     order = await read_order(request, use.settings)
-    await use.intake.accept(order.submission)
+    async with charged(request, use, len(order.document_ids)):
+        await use.intake.accept(order.submission)
     job_id = order.submission.job_id
     accepted = {
         "job_id": job_id,
@@ -70,6 +76,7 @@ router.add_api_route(
         errors.RequestTooLarge,
         errors.ModelMismatch,
         errors.QueueFull,
+        errors.RateExceeded,
         errors.BrokerDown,
     ),
     route_class_override=PlainRoute,
@@ -80,6 +87,30 @@ router.add_api_route(
 async def show_job(job_id: str, use: Use) -> JobOut:
     """What became of a job's documents."""
     return _job(await read_job_async(use.redis, job_id, use.settings))
+
+
+async def follow_job(request: Request) -> Response:
+    """The job as server-sent events: now, whenever something has come of it, and at last when it is
+    settled; then the stream ends."""
+    use = await resources_of(request)
+    if request.headers.get("last-event-id") == SETTLED:
+        return Response(status_code=204)
+    return EventStream(use.streams, request.path_params["job_id"])
+
+
+router.add_api_route(
+    "/jobs/{job_id}/events",
+    follow_job,
+    methods=["GET"],
+    response_class=Response,
+    openapi_extra={"parameters": [_JOB_ID]},
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        204: {"description": "Last-Event-ID is the last event's: there is no more"},
+        **describe(errors.JobNotFound, errors.TooManyStreams, errors.BrokerDown),
+    },
+    route_class_override=PlainRoute,
+)
 
 
 @router.delete("/jobs/{job_id}", responses=describe(errors.JobNotFound, errors.BrokerDown))

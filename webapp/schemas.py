@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tasks.documents import MAX_ID_CHARACTERS
-from tasks.letters import PAGE_LETTERS
+from tasks.documents import COLLECTION_PATTERN, MAX_ID_CHARACTERS
+from tasks.letters import ID_PATTERN, PAGE_LETTERS
 from tasks.messages import OnLong
 from tasks.settings import DEFAULT_MODEL
 
@@ -24,6 +24,12 @@ Metadata = Annotated[
         "doubles, as in most JSON readers: send them as strings."
     ),
 ]
+
+
+Collection = Annotated[
+    str | None, Field(pattern=COLLECTION_PATTERN, description="Unset: EMBED_COLLECTION.")
+]
+Cursor = Annotated[str, Field(json_schema_extra={"pattern": ID_PATTERN})]
 
 
 class DocumentIn(BaseModel):
@@ -42,7 +48,11 @@ class EmbedIn(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
-            "oneOf": [{"required": [name]} for name in ("text", "texts", "documents")],
+            "oneOf": [
+                {"required": ["text"]},
+                {"required": ["texts"], "properties": {"id": False, "metadata": False}},
+                {"required": ["documents"], "properties": {"id": False, "metadata": False}},
+            ],
             "examples": [
                 {"text": "hello world"},
                 {"documents": [{"id": "1", "text": "hello", "metadata": {"lang": "en"}}]},
@@ -55,8 +65,8 @@ class EmbedIn(BaseModel):
     metadata: Metadata | None = None
     texts: list[Annotated[str, Field(min_length=1)]] = Field(default=[], min_length=1)
     documents: list[DocumentIn] = Field(default=[], min_length=1)
-    collection: str | None = Field(default=None, description="Unset: EMBED_COLLECTION.")
-    on_long: OnLong = OnLong.CHUNK
+    collection: Collection = None
+    on_long: OnLong | None = Field(default=None, description="Unset: chunk.")
 
 
 class Accepted(BaseModel):
@@ -137,7 +147,11 @@ class ReplayIn(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
-            "oneOf": [{"required": [name]} for name in ("ids", "code", "all")],
+            "oneOf": [
+                {"required": ["ids"], "properties": {"cursor": {"type": "null"}}},
+                {"required": ["code"]},
+                {"required": ["all"]},
+            ],
             "examples": [{"all": True}, {"code": "store_rejected"}],
         },
     )
@@ -145,7 +159,7 @@ class ReplayIn(BaseModel):
     ids: list[str] = Field(default=[], min_length=1, max_length=PAGE_LETTERS)
     code: str = Field(default="", min_length=1)
     all: Literal[True] = True
-    cursor: str | None = Field(default=None, description="Of the page before; not with ids.")
+    cursor: Cursor | None = Field(default=None, description="Of the page before; not with ids.")
 
     @model_validator(mode="after")
     def _one_choice(self) -> Self:
@@ -219,11 +233,14 @@ class EmbeddingsIn(BaseModel):
         | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=2048)]
     )
     model: str = Field(description="The workers' EMBED_MODEL.")
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] | None = Field(
+        default=None, description="Unset: float."
+    )
     dimensions: int | None = Field(default=None, description="The model's own, or unset.")
     user: str | None = Field(default=None, description="Ignored.")
-    input_type: Literal["query", "document"] = Field(
-        default="query", description="Which of the model's prompts goes before the texts."
+    input_type: Literal["query", "document"] | None = Field(
+        default=None,
+        description="Which of the model's prompts goes before the texts; unset: the query's.",
     )
 
 
@@ -279,8 +296,10 @@ class SearchIn(BaseModel):
     )
 
     text: str = Field(min_length=1)
-    collection: str | None = Field(default=None, description="Unset: EMBED_COLLECTION.")
-    limit: int = Field(default=10, ge=1, le=MAX_HITS)
+    collection: Collection = None
+    limit: Annotated[int, Field(ge=1, le=MAX_HITS)] | None = Field(
+        default=None, description="Unset: 10."
+    )
     filter: dict[str, Any] | None = Field(
         default=None, description="A Qdrant filter over the payload: `metadata.<name>` is yours."
     )

@@ -15,6 +15,7 @@ from tasks.queries import Search, cut_query
 from tasks.settings import Settings
 from webapp.bodies import parse_object, read_body
 from webapp.failures import describe
+from webapp.limits import charged
 from webapp.routes import PlainRoute
 from webapp.schemas import MAX_HITS, SearchOut
 from webapp.state import resources_of
@@ -48,7 +49,8 @@ async def search(request: Request) -> Response:
     wish = _parse(await read_body(request, use.settings.max_request_bytes), use.settings)
     card = await use.asker.read_card()
     questions = cut_query([wish.text], use.asker.box, search=wish.search)
-    (answer,) = await use.asker.ask(request, questions)
+    async with charged(request, use, 1):
+        (answer,) = await use.asker.ask(request, questions)
     body = {
         "collection": wish.search.collection,
         "model": card.name,
@@ -98,6 +100,7 @@ router.add_api_route(
         errors.ModelMismatch,
         errors.RequestTooLarge,
         errors.QueueFull,
+        errors.RateExceeded,
         errors.NoAnswer,
     ),
     route_class_override=PlainRoute,

@@ -3,9 +3,12 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from threading import current_thread, main_thread
+from types import FrameType
 from typing import Annotated, TypedDict
 
 import redis.asyncio
@@ -17,8 +20,9 @@ from tasks.broker import connect_async, redis_errors
 from tasks.errors import BrokerDown
 from tasks.ledger import Ledger, run_async
 from tasks.settings import Settings, get_settings
-from tasks.snapshot import read_queue_async
+from tasks.snapshot import read_jobs_async, read_queue_async
 from webapp.asking import SILENCE_S, Answers, Asker
+from webapp.events import JobStreams
 from webapp.intake import Intake
 
 logger = logging.getLogger("uvicorn.error")
@@ -34,6 +38,7 @@ class Resources:
     ledger: Ledger
     intake: Intake
     asker: Asker
+    streams: JobStreams
 
 
 class State(TypedDict):
@@ -51,8 +56,10 @@ async def lifespan(_: FastAPI) -> AsyncIterator[State]:
     await _warn_of_redis(client, settings)
     logging_queue = asyncio.create_task(_log_queue(client, settings))
     answers = Answers(connect_async(settings, timeout_s=SILENCE_S), settings.broker_url)
+    resources = _resources(settings, client, answers)
     try:
-        yield State(resources=_resources(settings, client, answers))
+        with on_end(resources.streams.close):
+            yield State(resources=resources)
     finally:
         logging_queue.cancel()
         await answers.close()
@@ -62,7 +69,35 @@ async def lifespan(_: FastAPI) -> AsyncIterator[State]:
 def _resources(settings: Settings, client: "redis.asyncio.Redis", answers: Answers) -> Resources:
     ledger = Ledger(settings)
     intake = Intake(lambda submissions: run_async(client, ledger.accept_all(submissions)))
-    return Resources(settings, client, ledger, intake, Asker(client, answers, settings))
+    streams = JobStreams(lambda job_ids: read_jobs_async(client, job_ids, settings))
+    asker = Asker(client, answers, settings)
+    return Resources(settings, client, ledger, intake, asker, streams)
+
+
+@contextmanager
+def on_end(act: Callable[[], None]) -> Iterator[None]:
+    """Act on the loop when this process is told to end: the server first waits for all requests,
+    and only then for the lifespan. Its own handling of signals goes on."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(act)
+        theirs = before[signal.Signals(number)]
+        if callable(theirs):
+            theirs(number, frame)
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        act()
+        for number, theirs in before.items():
+            signal.signal(number, theirs)
 
 
 async def _warn_of_redis(client: "redis.asyncio.Redis", settings: Settings) -> None:

@@ -128,13 +128,14 @@ def test_a_foreign_message_that_makes_no_sense_fails_alone(
         result.get(timeout=TIMEOUT_S)
 
 
-def test_submit_follows_its_job(worker: Worker) -> None:
+def test_submit_follows_its_job(worker: Worker, capsys: pytest.CaptureFixture[str]) -> None:
     seen: list[JobSnapshot] = []
     job = submit([{"id": str(n), "text": f"submitted {n}"} for n in range(150)])
     assert job.document_ids[:2] == ("0", "1")
-    settled = job.wait(TIMEOUT_S, on_progress=seen.append)
+    settled = job.wait(TIMEOUT_S, progress=True, on_progress=seen.append)
     assert (settled.state, settled.done, settled.eta_s) == ("done", 150, 0.0)
     assert seen[-1] == settled
+    assert "150 of 150 texts" in capsys.readouterr().err
 
 
 def test_a_full_queue_is_said_to_python_programs(

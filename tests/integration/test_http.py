@@ -245,6 +245,24 @@ def test_unknown_jobs_and_paths_are_404(client: httpx.Client) -> None:
     assert_refused(client.get("/readyz?scope=all"), 422, "request_invalid")
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/jobs/x", "DELETE, GET"),
+        ("/dead", "DELETE, GET"),
+        ("/dead/1-1", "DELETE, GET"),
+        ("/dead/replay", "POST"),
+        ("/search", "POST"),
+    ],
+)
+def test_a_wrong_method_is_told_which_ones_there_are(
+    client: httpx.Client, path: str, allowed: str
+) -> None:
+    response = client.put(path)
+    assert_refused(response, 405, "method_not_allowed")
+    assert response.headers["allow"] == allowed
+
+
 def test_a_collection_of_another_model_is_refused_at_the_door(
     client: httpx.Client, broker: RedisServer
 ) -> None:

@@ -32,8 +32,8 @@ def web(broker: RedisServer, keys_file: Path, tmp_path: Path) -> Iterator[WebSer
         yield server
 
 
-def add(name: str, scope: str) -> str:
-    result = CliRunner().invoke(main, ["keys", "add", name, "--scope", scope])
+def add(name: str, scope: str, *options: str) -> str:
+    result = CliRunner().invoke(main, ["keys", "add", name, "--scope", scope, *options])
     assert result.exit_code == 0, result.stderr
     return result.stdout.strip()
 
@@ -57,6 +57,22 @@ def test_a_key_works_until_it_is_revoked_and_is_never_logged(
     get_settings.cache_clear()
     with WebClient(web.url) as commands:
         assert commands.embed([b'{"text": "a"}'], {}).accepted == 1
+
+
+def test_browsers_get_no_leave_for_other_origins(web: WebServer) -> None:
+    """Preflights carry no key, so they end at the door; no answer has a CORS header."""
+    headers = {
+        "Origin": "https://example.org",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization",
+    }
+    key = {"Authorization": f"Bearer {add('loader', 'ingest')}"}
+    with httpx.Client(base_url=web.url, headers=headers) as client:
+        preflights = [client.options("/embed"), client.options("/embed", headers=key)]
+        answers = [client.get("/livez"), client.post("/embed", json={"text": "a"}, headers=key)]
+    assert [answer.status_code for answer in (*preflights, *answers)] == [401, 405, 200, 202]
+    for answer in (*preflights, *answers):
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
 def test_a_start_that_would_be_open_to_others_is_refused(

@@ -91,9 +91,32 @@ def test_nobody_is_let_in_while_the_file_cannot_be_read(keys: Keys, path: Path) 
     assert ring.find(secret)
 
 
+def test_a_key_has_limits_that_can_be_changed_without_a_new_secret(keys: Keys, path: Path) -> None:
+    added = keys("add", "key", "--scope", "ingest", "--texts-per-minute", "600")
+    ring = KeyRing(path)
+
+    def limits() -> tuple[int | None, int | None]:
+        key = ring.find(added.stdout.strip())
+        assert key
+        return key.texts_per_minute, key.request_bytes
+
+    assert limits() == (600, None)
+    assert "600 texts/min" in keys("list").stdout
+    assert keys("limit", "key", "--request-bytes", "1000").exit_code == 0
+    assert limits() == (600, 1000)
+    assert keys("limit", "key", "--texts-per-minute", "0").exit_code == 0
+    assert limits() == (None, 1000)
+    assert keys("list").stdout.rstrip().endswith("  1,000 bytes/request")
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [("add", "key", "--scope", "ingest"), ("add", "a b", "--scope", "ingest"), ("revoke", "other")],
+    [
+        ("add", "key", "--scope", "ingest"),
+        ("add", "a b", "--scope", "ingest"),
+        ("revoke", "other"),
+        ("limit", "other"),
+    ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_changes_nothing(
     keys: Keys, path: Path, arguments: tuple[str, ...]

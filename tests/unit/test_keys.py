@@ -13,6 +13,7 @@ from starlette.types import Message
 
 from tasks.errors import SettingsError
 from tasks.settings import Settings
+from webapp import main
 from webapp.keyring import Key, KeyRing, Scope, digest, write_keys
 from webapp.keys import KeyGuard, check_address, is_loopback
 from webapp.main import create_app
@@ -22,7 +23,7 @@ Server = tuple[str, int | None] | None
 
 
 def ask(
-    guard: KeyGuard, path: str, *, server: Server = LOCAL, authorization: str | None = None
+    guard: KeyGuard, path: str, *, server: Server = LOCAL, **headers: str | None
 ) -> tuple[int, str]:
     """Status and code of the answer; 200 and nothing when the request was passed on."""
     sent: list[Message] = []
@@ -33,7 +34,9 @@ def ask(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    given = [] if authorization is None else [(b"authorization", authorization.encode())]
+    given = [
+        (name.encode(), value.encode()) for name, value in headers.items() if value is not None
+    ]
     scope: dict[str, Any] = {"type": "http", "method": "GET", "path": path, "headers": given}
     asyncio.run(guard({**scope, "server": server}, receive, send))
     body = sent[1]["body"]
@@ -80,6 +83,26 @@ def test_without_keys_only_this_machine_is_answered(
 ) -> None:
     expected = (status, "" if status == 200 else "keys_required")
     assert ask(without_keys, "/embed", server=server) == expected
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://localhost:8080", 200),
+        ("http://localhost:3000", 403),
+        ("https://example.org", 403),
+        ("null", 403),
+        ("http://[", 403),
+    ],
+)
+def test_without_keys_pages_of_other_origins_are_not_answered(
+    without_keys: KeyGuard, guard: KeyGuard, origin: str, status: int
+) -> None:
+    """A browser sends their simple requests, to /embed as well, without asking first."""
+    expected = (status, "" if status == 200 else "origin_refused")
+    assert ask(without_keys, "/embed", origin=origin, host="localhost:8080") == expected
+    answer = ask(guard, "/embed", origin=origin, host="inner:80", authorization="Bearer admin")
+    assert answer == (200, "")  # a proxy may change the host
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
@@ -194,3 +217,11 @@ def test_the_documentation_says_what_needs_a_key() -> None:
             is_open = path in {"/livez", "/readyz"}
             assert ("security" in operation) == (not is_open)
             assert {"401", "403"} <= set(operation["responses"]) or is_open
+            assert is_open or {} in operation["security"]
+
+
+def test_and_where_keys_are_used_that_none_is_a_refusal(
+    keys_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "get_settings", lambda: Settings(api_keys_file=keys_file))
+    assert main.create_app().openapi()["paths"]["/queue"]["get"]["security"] == [{"key": []}]
