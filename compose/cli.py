@@ -12,7 +12,6 @@ from compose.service import NAMES
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 PORT = click.IntRange(0, 65535)
 COUNT = click.IntRange(1, 512)
-FILE = click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True)
 WEB_URL = click.option("--url", help="Of the web. [stack.json, else http://127.0.0.1:8080]")
 COLLECTION = click.option("--collection", help="[EMBED_COLLECTION]")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -92,18 +91,27 @@ def qdrant(data_dir: Path | None, port: int) -> None:
 
 
 @main.command()
-@click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @COLLECTION
 @click.option("--on-long", type=click.Choice(["chunk", "truncate", "error"]), help="[chunk]")
 @WEB_URL
 @click.option("--batch", type=click.IntRange(1, 4096), default=64, help="Documents a request.")
 @click.option("--wait/--no-wait", default=True, help="Until all is settled. [wait]")
-def ingest(files: tuple[str, ...], url: str | None, **options: Any) -> None:
-    """Send files: .txt and .md by paragraph, .jsonl by line ({"text", "id"?, "metadata"?}); - is
-    standard input."""
+@click.option("--text-column", default="text", show_default=True, help="Of CSV and Parquet.")
+@click.option("--id-column", help="Of CSV and Parquet. [id, where there is one]")
+def ingest(
+    files: tuple[str, ...],
+    url: str | None,
+    text_column: str,
+    id_column: str | None,
+    **options: Any,
+) -> None:
+    """Send files, folders and patterns: .txt and .md by paragraph, .jsonl by line ({"text", "id"?,
+    "metadata"?}), .csv, .tsv and .parquet by row; - is standard input."""
     from compose.ingest import Options, run
+    from compose.tables import Columns
 
-    run(files, url, Options(**options))
+    run(files, url, Options(**options), Columns(text_column, id_column))
 
 
 @main.command()
