@@ -6,7 +6,9 @@
     │   ├── InvalidJson         the body is not JSON in UTF-8
     │   ├── InvalidRequest      an option is wrong
     │   ├── InvalidDocument     one document is wrong; says which
-    │   └── RequestTooLarge     larger than could ever be accepted
+    │   ├── RequestTooLarge     larger than could ever be accepted
+    │   └── KeyReused           its Idempotency-Key belongs to a request that says something else
+    ├── RequestRepeated         it was accepted before; says what it has left
     ├── QueueFull               accepted and unsettled work has reached its limit; come back later
     ├── BrokerDown              Redis does not answer
     ├── JobNotFound             no such job, or its record has expired
@@ -80,6 +82,20 @@ class InvalidDocument(RequestError):
 
 class RequestTooLarge(RequestError):
     default_code = "request_too_large"
+
+
+class KeyReused(RequestError):
+    default_code = "idempotency_key_reused"
+
+
+class RequestRepeated(EmbedError):
+    """`found` is the mark that stands in Redis."""
+
+    default_code = "request_repeated"
+
+    def __init__(self, detail: str, *, found: str) -> None:
+        super().__init__(detail)
+        self.found = found
 
 
 class QueueFull(EmbedError):

@@ -1,6 +1,6 @@
 """From a request's body to a submission. Used inside `webapp` only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
@@ -9,10 +9,12 @@ from tasks import app as celery_app
 from tasks.documents import parse_documents, parse_options, refuse_oversize
 from tasks.errors import InvalidDocument, InvalidRequest
 from tasks.ledger import Submission
+from tasks.marks import Mark
 from tasks.messages import Document, Options
 from tasks.settings import Settings
 from tasks.submission import build_submission, new_job_id, slice_job
 from webapp.bodies import parse_object, read_body
+from webapp.idempotency import mark_body, read_key
 
 INLINE_BYTES = 64 * 1024
 """Larger bodies are parsed in a thread, so that they do not hold up other requests."""
@@ -32,17 +34,24 @@ class Order:
 
 async def read_order(request: Request, settings: Settings) -> Order:
     """Read, check and pack a request. Raises RequestError."""
+    key = read_key(request)
     body = await read_body(request, settings.max_request_bytes)
+    job_id = new_job_id()
+    mark = None
+    if key is not None:
+        mark = mark_body(key, request.scope["query_string"], body, job_id, settings.job_ttl_s)
     if len(body) <= INLINE_BYTES:
-        return _order(body, settings)
-    return await run_in_threadpool(_order, body, settings)
+        return _order(body, job_id, mark, settings)
+    return await run_in_threadpool(_order, body, job_id, mark, settings)
 
 
-def _order(body: bytes, settings: Settings) -> Order:
+def _order(body: bytes, job_id: str, mark: Mark | None, settings: Settings) -> Order:
     documents, options = _parse(body, settings)
-    slices = slice_job(new_job_id(), documents)
+    slices = slice_job(job_id, documents)
     refuse_oversize([size for part in slices for size in part.sizes], settings)
     submission = build_submission(celery_app, slices, options)
+    if mark is not None:
+        submission = replace(submission, mark=mark)
     return Order(submission, [document.id for document in documents])
 
 

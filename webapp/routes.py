@@ -14,7 +14,8 @@ from tasks.messages import QUEUE
 from tasks.presence import WorkerPresence
 from tasks.snapshot import JobSnapshot, read_job_async, read_queue_async
 from webapp.failures import describe
-from webapp.request import read_order
+from webapp.idempotency import HEADER, MAX_CHARACTERS, repeated_job
+from webapp.request import Order, read_order
 from webapp.schemas import Accepted, JobOut, QueueOut, WorkerOut
 from webapp.state import Resources, Use, resources_of
 
@@ -25,7 +26,14 @@ _EMBED_BODY = {
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": {"$ref": EMBED_BODY_REF}}},
-    }
+    },
+    "parameters": [
+        {
+            "name": HEADER,
+            "in": "header",
+            "schema": {"type": "string", "minLength": 1, "maxLength": MAX_CHARACTERS},
+        }
+    ],
 }
 
 
@@ -39,22 +47,36 @@ class PlainRoute(APIRoute):
 
 
 async def embed(request: Request) -> Response:
-    """Accept documents: all or none. 202 means that they are in the queue, on disk."""
+    """Accept documents: all or none. 202 means that they are in the queue, on disk.
+
+    The same body with the same `Idempotency-Key` is accepted once, and gets the same answer again.
+    """
     use = await resources_of(request)
     order = await read_order(request, use.settings)
-    await use.intake.accept(order.submission)
-    job_id = order.submission.job_id
+    job_id, repeated = await _accept(order, use)
     accepted = {
         "job_id": job_id,
         "document_ids": order.document_ids,
         "accepted": len(order.document_ids),
     }
+    headers = {"Location": f"/jobs/{job_id}"}
     return Response(
         orjson.dumps(accepted),
         status_code=202,
-        headers={"Location": f"/jobs/{job_id}"},
+        headers=headers | {"Idempotent-Replayed": "true"} if repeated else headers,
         media_type="application/json",
     )
+
+
+async def _accept(order: Order, use: Resources) -> tuple[str, bool]:
+    """The job's id, and whether an earlier request made it."""
+    submission = order.submission
+    try:
+        await use.intake.accept(submission)
+    except errors.RequestRepeated as error:
+        assert submission.mark is not None
+        return repeated_job(submission.mark, error), True
+    return submission.job_id, False
 
 
 router.add_api_route(
@@ -69,6 +91,7 @@ router.add_api_route(
         errors.InvalidDocument,
         errors.RequestTooLarge,
         errors.ModelMismatch,
+        errors.KeyReused,
         errors.QueueFull,
         errors.BrokerDown,
     ),
