@@ -17,7 +17,8 @@ from tasks.settings import Settings
 MAX_ID_CHARACTERS = 512
 MAX_METADATA_DEPTH = 16
 _FIELDS = frozenset({"id", "text", "metadata"})
-_COLLECTION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+COLLECTION_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
+_COLLECTION = re.compile(COLLECTION_PATTERN)
 
 
 def parse_documents(raw: object, settings: Settings) -> list[Document]:

@@ -10,6 +10,8 @@
     │   └── KeyReused           its Idempotency-Key belongs to a request that says something else
     ├── RequestRepeated         it was accepted before; says what it has left
     ├── QueueFull               accepted and unsettled work has reached its limit; come back later
+    │   └── TooManyUploads      as many uploads run at once as may
+    ├── UploadMoved             another upload with the same Idempotency-Key has gone on
     ├── BrokerDown              Redis does not answer
     ├── JobNotFound             no such job, or its record has expired
     ├── NoAnswer                no worker has answered a query in time
@@ -107,6 +109,15 @@ class QueueFull(EmbedError):
     def __init__(self, detail: str, *, retry_after_s: int) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+
+
+class TooManyUploads(QueueFull):
+    default_code = "too_many_uploads"
+
+
+class UploadMoved(EmbedError):
+    default_code = "upload_moved"
+    retryable = True
 
 
 class BrokerDown(EmbedError):

@@ -9,15 +9,17 @@ from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 
 from tasks import errors
+from tasks.documents import COLLECTION_PATTERN
 from tasks.ledger import run_async, sweep_pages
-from tasks.messages import QUEUE
+from tasks.messages import QUEUE, OnLong
 from tasks.presence import WorkerPresence
 from tasks.snapshot import JobSnapshot, read_job_async, read_queue_async
 from webapp.failures import describe
 from webapp.idempotency import HEADER, MAX_CHARACTERS, repeated_job
-from webapp.request import Order, read_order
-from webapp.schemas import Accepted, JobOut, QueueOut, WorkerOut
+from webapp.request import MAX_LINE, Order, read_order
+from webapp.schemas import Accepted, JobOut, QueueOut, Uploaded, WorkerOut
 from webapp.state import Resources, Use, resources_of
+from webapp.uploads import is_upload, upload
 
 router = APIRouter()
 
@@ -25,14 +27,38 @@ EMBED_BODY_REF = "#/components/schemas/EmbedIn"
 _EMBED_BODY = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": {"$ref": EMBED_BODY_REF}}},
+        "content": {
+            "application/json": {"schema": {"$ref": EMBED_BODY_REF}},
+            "application/x-ndjson": {
+                "schema": {"type": "string"},
+                "example": '{"text": "one", "id": "1"}\n{"text": "two"}\n',
+            },
+        },
     },
     "parameters": [
+        {
+            "name": "collection",
+            "in": "query",
+            "description": "Where the body names none.",
+            "schema": {"type": "string", "pattern": COLLECTION_PATTERN},
+        },
+        {
+            "name": "on_long",
+            "in": "query",
+            "description": "Where the body names none.",
+            "schema": {"type": "string", "enum": list(OnLong)},
+        },
+        {
+            "name": "from_line",
+            "in": "query",
+            "description": "The number of the first line of an upload's body.",
+            "schema": {"type": "integer", "minimum": 1, "maximum": MAX_LINE, "default": 1},
+        },
         {
             "name": HEADER,
             "in": "header",
             "schema": {"type": "string", "minLength": 1, "maxLength": MAX_CHARACTERS},
-        }
+        },
     ],
 }
 
@@ -50,8 +76,11 @@ async def embed(request: Request) -> Response:
     """Accept documents: all or none. 202 means that they are in the queue, on disk.
 
     The same body with the same `Idempotency-Key` is accepted once, and gets the same answer again.
+    Lines of JSON are accepted as they come in, and the answer says how many.
     """
     use = await resources_of(request)
+    if is_upload(request):
+        return await upload(request, use)
     order = await read_order(request, use.settings)
     job_id, repeated = await _accept(order, use)
     accepted = {
@@ -84,7 +113,7 @@ router.add_api_route(
     embed,
     methods=["POST"],
     status_code=202,
-    response_model=Accepted,
+    response_model=Accepted | Uploaded,
     openapi_extra=_EMBED_BODY,
     responses=describe(
         errors.InvalidJson,
@@ -92,6 +121,7 @@ router.add_api_route(
         errors.RequestTooLarge,
         errors.ModelMismatch,
         errors.KeyReused,
+        errors.UploadMoved,
         errors.QueueFull,
         errors.BrokerDown,
     ),

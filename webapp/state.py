@@ -20,6 +20,7 @@ from tasks.settings import Settings, get_settings
 from tasks.snapshot import read_queue_async
 from webapp.asking import SILENCE_S, Answers, Asker
 from webapp.intake import Intake
+from webapp.places import UploadPlaces
 
 logger = logging.getLogger("uvicorn.error")
 """The one log of a web process that uvicorn shows by default."""
@@ -34,6 +35,7 @@ class Resources:
     ledger: Ledger
     intake: Intake
     asker: Asker
+    uploads: UploadPlaces
 
 
 class State(TypedDict):
@@ -62,7 +64,8 @@ async def lifespan(_: FastAPI) -> AsyncIterator[State]:
 def _resources(settings: Settings, client: "redis.asyncio.Redis", answers: Answers) -> Resources:
     ledger = Ledger(settings)
     intake = Intake(lambda submissions: run_async(client, ledger.accept_all(submissions)))
-    return Resources(settings, client, ledger, intake, Asker(client, answers, settings))
+    asker = Asker(client, answers, settings)
+    return Resources(settings, client, ledger, intake, asker, UploadPlaces(settings.max_uploads))
 
 
 async def _warn_of_redis(client: "redis.asyncio.Redis", settings: Settings) -> None:
