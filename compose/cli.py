@@ -104,18 +104,27 @@ def qdrant(data_dir: Path | None, port: int) -> None:
 
 
 @main.command()
-@click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @COLLECTION
 @click.option("--on-long", type=click.Choice(["chunk", "truncate", "error"]), help="[chunk]")
 @WEB_URL
 @click.option("--batch", type=click.IntRange(1, 4096), default=64, help="Documents a request.")
 @click.option("--wait/--no-wait", default=True, help="Until all is settled. [wait]")
-def ingest(files: tuple[str, ...], url: str | None, **options: Any) -> None:
-    """Send files: .txt and .md by paragraph, .jsonl by line ({"text", "id"?, "metadata"?}); - is
-    standard input."""
+@click.option("--text-column", default="text", show_default=True, help="Of CSV and Parquet.")
+@click.option("--id-column", help="Of CSV and Parquet. [id, where there is one]")
+def ingest(
+    files: tuple[str, ...],
+    url: str | None,
+    text_column: str,
+    id_column: str | None,
+    **options: Any,
+) -> None:
+    """Send files, folders and patterns: .txt and .md by paragraph, .jsonl by line ({"text", "id"?,
+    "metadata"?}), .csv, .tsv and .parquet by row; - is standard input."""
     from compose.ingest import Options, run
+    from compose.tables import Columns
 
-    run(files, url, Options(**options))
+    run(files, url, Options(**options), Columns(text_column, id_column))
 
 
 @main.command()

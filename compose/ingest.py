@@ -19,8 +19,10 @@ from compose.interruption import EXIT_INTERRUPTED
 from compose.items import Item, batches
 from compose.patience import Patience
 from compose.progress import Display, Reading, make_display
-from compose.reading import STDIN, Sources
+from compose.reading import Sources
+from compose.selection import STDIN
 from compose.sending import TICK_S, Sender
+from compose.tables import Columns
 from compose.web_client import WebClient
 from tasks.errors import EmbedError
 from tasks.settings import get_settings
@@ -73,6 +75,11 @@ class Ingestion:
     @property
     def tally(self) -> Tally:
         return self._follower.tally
+
+    @property
+    def waits(self) -> bool:
+        """Whether it ends when all is settled."""
+        return self._options.wait
 
     @property
     def seconds(self) -> float:
@@ -144,30 +151,37 @@ class Ingestion:
         return round(accepted / share) if share else None
 
 
-def run(files: Sequence[str], url: str | None, options: Options) -> None:
+def run(given: Sequence[str], url: str | None, options: Options, columns: Columns) -> None:
     """The verb: exits with 1 when a document failed, with 130 after Ctrl-C."""
-    sources = Sources(files)
+    sources = Sources(given, columns)
     console = Console(stderr=True)
     with (
         WebClient(find_web(get_settings(), url)) as client,
         make_display(console) as display,
     ):
         greet(client, display)
+        if sources.skipped:
+            display.say(f"Note: {sources.skipped}.")
         ingestion = Ingestion(client, options, display, share_read=lambda: sources.share_read)
         try:
             ingestion.run(sources)
         except KeyboardInterrupt:
             display.say(f"Interrupted. {ingestion.describe_accepted()}")
             sys.exit(EXIT_INTERRUPTED)
+    _report(ingestion, sources, given)
+
+
+def _report(ingestion: Ingestion, sources: Sources, given: Sequence[str]) -> None:
+    if sources.rows_without_text:
+        click.echo(f"Rows without a text, passed over: {sources.rows_without_text:,}")
     if not ingestion.tally.accepted:
-        names = ", ".join("standard input" if name == STDIN else name for name in files)
+        names = ", ".join("standard input" if name == STDIN else name for name in given)
         click.echo(f"There is no text in {names}: nothing was sent.")
-        return
-    if not options.wait:
+    elif not ingestion.waits:
         click.echo(ingestion.describe_accepted())
-        return
-    click.echo(summarize(ingestion.tally, ingestion.seconds))
-    sys.exit(1 if ingestion.tally.failed + ingestion.tally.lost else 0)
+    else:
+        click.echo(summarize(ingestion.tally, ingestion.seconds))
+        sys.exit(1 if ingestion.tally.failed + ingestion.tally.lost else 0)
 
 
 def greet(client: WebClient, display: Display) -> None:

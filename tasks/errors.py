@@ -6,10 +6,14 @@
     │   ├── InvalidJson         the body is not JSON in UTF-8
     │   ├── InvalidRequest      an option is wrong
     │   ├── InvalidDocument     one document is wrong; says which
-    │   └── RequestTooLarge     larger than could ever be accepted
+    │   ├── RequestTooLarge     larger than could ever be accepted
+    │   └── KeyReused           its Idempotency-Key belongs to a request that says something else
+    ├── RequestRepeated         it was accepted before; says what it has left
     ├── QueueFull               accepted and unsettled work has reached its limit; come back later
+    │   └── TooManyUploads      as many uploads run at once as may
     ├── RateExceeded            an API key has sent as many texts as it may; come back later
     ├── TooManyStreams          a web process serves as many event streams as it may
+    ├── UploadMoved             another upload with the same Idempotency-Key has gone on
     ├── BrokerDown              Redis does not answer
     ├── JobNotFound             no such job, or its record has expired
     ├── NoAnswer                no worker has answered a query in time
@@ -84,6 +88,20 @@ class RequestTooLarge(RequestError):
     default_code = "request_too_large"
 
 
+class KeyReused(RequestError):
+    default_code = "idempotency_key_reused"
+
+
+class RequestRepeated(EmbedError):
+    """`found` is the mark that stands in Redis."""
+
+    default_code = "request_repeated"
+
+    def __init__(self, detail: str, *, found: str) -> None:
+        super().__init__(detail)
+        self.found = found
+
+
 class QueueFull(EmbedError):
     """`retry_after_s` is when there should be room again, from the measured drain rate."""
 
@@ -108,6 +126,15 @@ class RateExceeded(EmbedError):
 
 class TooManyStreams(EmbedError):
     default_code = "too_many_streams"
+    retryable = True
+
+
+class TooManyUploads(QueueFull):
+    default_code = "too_many_uploads"
+
+
+class UploadMoved(EmbedError):
+    default_code = "upload_moved"
     retryable = True
 
 

@@ -24,7 +24,8 @@ import redis.asyncio
 from redis.exceptions import NoScriptError
 
 from tasks.broker import redis_errors, refusal, text
-from tasks.errors import EmbedError, JobNotFound, ModelMismatch, QueueFull
+from tasks.errors import EmbedError, JobNotFound, ModelMismatch, QueueFull, RequestRepeated
+from tasks.marks import Mark
 from tasks.messages import HEADER, Coordinates, Outcome
 from tasks.presence import COLLECTIONS
 from tasks.settings import Settings
@@ -112,6 +113,8 @@ class Submission:
     """The dead letters that it replays; they go in the step that accepts it."""
     numbers: Sequence[int] = ()
     """The acceptance numbers that the documents of these letters keep."""
+    mark: Mark | None = None
+    """What it leaves for its repetitions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,7 @@ class Ledger:
         `mode`: `limited` keeps to the limits, `forced` counts without refusing (for work that
         is made inside a worker), `again` enqueues another message of a job that may exist.
         The job that exists already is left as it is: accepting twice counts once.
-        Raises QueueFull, ModelMismatch, BrokerDown.
+        Raises QueueFull, ModelMismatch, RequestRepeated, BrokerDown.
         """
         return self._accept([submission], mode, _only)
 
@@ -342,6 +345,8 @@ def _job(submission: Submission) -> bytes:
     if submission.letters:
         numbers = orjson.dumps(submission.numbers).decode()
         fields |= {"letters": submission.letters, "numbers": numbers}
+    if submission.mark:
+        fields["mark"] = submission.mark.to_fields()
     return orjson.dumps(fields)
 
 
@@ -374,6 +379,8 @@ class _AcceptReply(Generic[T]):
                 )
             case ["full", texts, _, now, *drain]:
                 return self._full(submission, texts, now, [float(value or 0) for value in drain])
+            case ["marked", found]:
+                return RequestRepeated("it was accepted before", found=found)
             case ["error", message]:
                 return refusal(self.settings.broker_url, message)
             case other:

@@ -131,6 +131,9 @@ class Settings(BaseSettings):
     max_request_bytes: int = Field(
         default=32 * MIB, ge=1024, description="Body bytes of one request; then 413."
     )
+    max_uploads: int = Field(
+        default=8, ge=1, description="NDJSON uploads at once of one web process; then 429."
+    )
     max_text_bytes: int = Field(default=MIB, ge=1, description="UTF-8 bytes of one text; then 422.")
     max_metadata_bytes: int = Field(
         default=64 * 1024, ge=2, description="JSON bytes of one document's metadata; then 422."

@@ -19,12 +19,19 @@ async def read_body(request: Request, limit: int) -> bytes:
     return b"".join(parts)
 
 
+def parse_json(body: bytes, what: str) -> object:
+    """Its value. Raises InvalidJson."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidJson(
+            f"{what} is not JSON in UTF-8: {error.msg} at character {error.pos}"
+        ) from error
+
+
 def parse_object(body: bytes, known: frozenset[str], what: str) -> dict[str, object]:
     """The fields of a JSON object that has no others. Raises InvalidJson, InvalidRequest."""
-    try:
-        fields = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidJson(f"the body is not JSON in UTF-8: {error}") from error
+    fields = parse_json(body, "the body")
     if not isinstance(fields, dict):
         raise InvalidRequest(f"the body is an object with {what}")
     unknown = sorted(fields.keys() - known)

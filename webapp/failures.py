@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from tasks import errors
-from webapp.schemas import Problem
+from webapp.schemas import Problem, Uploaded
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -23,9 +23,12 @@ STATUSES: dict[type[errors.EmbedError], HTTPStatus] = {
     errors.InvalidRequest: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.InvalidDocument: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.RequestTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
     errors.RateExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     errors.TooManyStreams: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.TooManyUploads: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.UploadMoved: HTTPStatus.CONFLICT,
     errors.BrokerDown: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.JobNotFound: HTTPStatus.NOT_FOUND,
     errors.LetterNotFound: HTTPStatus.NOT_FOUND,
@@ -53,10 +56,18 @@ class ProblemResponse(JSONResponse):
         detail: str,
         *,
         index: int | None = None,
+        line: int | None = None,
+        upload: Uploaded | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
         problem = Problem(
-            title=HTTPStatus(status).phrase, status=status, detail=detail, code=code, index=index
+            title=HTTPStatus(status).phrase,
+            status=status,
+            detail=detail,
+            code=code,
+            index=index,
+            line=line,
+            upload=upload,
         )
         super().__init__(problem.model_dump(exclude_none=True), status, headers)
 

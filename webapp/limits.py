@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import Request
 
-from tasks.errors import BrokerDown, EmbedError
+from tasks.errors import BrokerDown, EmbedError, RequestRepeated
 from tasks.ledger import run_async
 from tasks.rates import charge, give_back
 from webapp.keyring import Key
@@ -23,14 +23,25 @@ def key_of(request: Request) -> Key | None:
 
 def most_bytes(request: Request, limit: int) -> int:
     """Of its body: the limit that holds for all, or the key's own."""
+    return min(limit, most_bytes_of_key(request) or limit)
+
+
+def most_bytes_of_key(request: Request) -> int | None:
+    """Of its body, if its key has such a limit."""
     key = key_of(request)
-    return min(limit, key.request_bytes) if key and key.request_bytes else limit
+    return key.request_bytes if key else None
+
+
+def texts_per_minute(request: Request) -> int | None:
+    """What its key may send, if it has such a limit."""
+    key = key_of(request)
+    return key.texts_per_minute if key else None
 
 
 @asynccontextmanager
 async def charged(request: Request, use: Resources, texts: int) -> AsyncIterator[None]:
     """Count texts against the key's rate, before the block that takes them in; they count no
-    more if it says that they may be sent again.
+    more if it says that they may be sent again, or have been taken in before.
 
     Raises RateExceeded, RequestTooLarge, BrokerDown.
     """
@@ -43,7 +54,7 @@ async def charged(request: Request, use: Resources, texts: int) -> AsyncIterator
     try:
         yield
     except EmbedError as error:
-        if error.retryable:
+        if error.retryable or isinstance(error, RequestRepeated):
             with suppress(BrokerDown):
                 await run_async(use.redis, give_back(*account))
         raise

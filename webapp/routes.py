@@ -9,16 +9,19 @@ from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 
 from tasks import errors
+from tasks.documents import COLLECTION_PATTERN
 from tasks.ledger import run_async, sweep_pages
-from tasks.messages import QUEUE
+from tasks.messages import QUEUE, OnLong
 from tasks.presence import WorkerPresence
 from tasks.snapshot import JobSnapshot, read_job_async, read_queue_async
 from webapp.events import SETTLED, EventStream
 from webapp.failures import describe
+from webapp.idempotency import HEADER, MAX_CHARACTERS, repeated_job
 from webapp.limits import charged
-from webapp.request import read_order
-from webapp.schemas import Accepted, JobOut, QueueOut, WorkerOut
+from webapp.request import MAX_LINE, Order, read_order
+from webapp.schemas import Accepted, JobOut, QueueOut, Uploaded, WorkerOut
 from webapp.state import Resources, Use, resources_of
+from webapp.uploads import is_upload, upload
 
 router = APIRouter()
 
@@ -26,8 +29,39 @@ EMBED_BODY_REF = "#/components/schemas/EmbedIn"
 _EMBED_BODY = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": {"$ref": EMBED_BODY_REF}}},
-    }
+        "content": {
+            "application/json": {"schema": {"$ref": EMBED_BODY_REF}},
+            "application/x-ndjson": {
+                "schema": {"type": "string"},
+                "example": '{"text": "one", "id": "1"}\n{"text": "two"}\n',
+            },
+        },
+    },
+    "parameters": [
+        {
+            "name": "collection",
+            "in": "query",
+            "description": "Where the body names none.",
+            "schema": {"type": "string", "pattern": COLLECTION_PATTERN},
+        },
+        {
+            "name": "on_long",
+            "in": "query",
+            "description": "Where the body names none.",
+            "schema": {"type": "string", "enum": list(OnLong)},
+        },
+        {
+            "name": "from_line",
+            "in": "query",
+            "description": "The number of the first line of an upload's body.",
+            "schema": {"type": "integer", "minimum": 1, "maximum": MAX_LINE, "default": 1},
+        },
+        {
+            "name": HEADER,
+            "in": "header",
+            "schema": {"type": "string", "minLength": 1, "maxLength": MAX_CHARACTERS},
+        },
+    ],
 }
 
 
@@ -44,23 +78,40 @@ class PlainRoute(APIRoute):
 
 
 async def embed(request: Request) -> Response:
-    """Accept documents: all or none. 202 means that they are in the queue, on disk."""
+    """Accept documents: all or none. 202 means that they are in the queue, on disk.
+
+    The same body with the same `Idempotency-Key` is accepted once, and gets the same answer again.
+    Lines of JSON are accepted as they come in, and the answer says how many.
+    """
     use = await resources_of(request)
+    if is_upload(request):
+        return await upload(request, use)
     order = await read_order(request, use.settings)
-    async with charged(request, use, len(order.document_ids)):
-        await use.intake.accept(order.submission)
-    job_id = order.submission.job_id
+    job_id, repeated = await _accept(request, order, use)
     accepted = {
         "job_id": job_id,
         "document_ids": order.document_ids,
         "accepted": len(order.document_ids),
     }
+    headers = {"Location": f"/jobs/{job_id}"}
     return Response(
         orjson.dumps(accepted),
         status_code=202,
-        headers={"Location": f"/jobs/{job_id}"},
+        headers=headers | {"Idempotent-Replayed": "true"} if repeated else headers,
         media_type="application/json",
     )
+
+
+async def _accept(request: Request, order: Order, use: Resources) -> tuple[str, bool]:
+    """The job's id, and whether an earlier request made it."""
+    submission = order.submission
+    try:
+        async with charged(request, use, len(order.document_ids)):
+            await use.intake.accept(submission)
+    except errors.RequestRepeated as error:
+        assert submission.mark is not None
+        return repeated_job(submission.mark, error), True
+    return submission.job_id, False
 
 
 router.add_api_route(
@@ -68,13 +119,15 @@ router.add_api_route(
     embed,
     methods=["POST"],
     status_code=202,
-    response_model=Accepted,
+    response_model=Accepted | Uploaded,
     openapi_extra=_EMBED_BODY,
     responses=describe(
         errors.InvalidJson,
         errors.InvalidDocument,
         errors.RequestTooLarge,
         errors.ModelMismatch,
+        errors.KeyReused,
+        errors.UploadMoved,
         errors.QueueFull,
         errors.RateExceeded,
         errors.BrokerDown,

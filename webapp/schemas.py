@@ -77,6 +77,17 @@ class Accepted(BaseModel):
     accepted: int
 
 
+class Uploaded(BaseModel):
+    """202: the lines are in the queue, on disk. `accepted` documents of this request, after those
+    that earlier ones with its Idempotency-Key brought; `job_ids` has the last 1,000 of its jobs."""
+
+    accepted: int
+    accepted_before: int
+    next_line: int
+    jobs: int
+    job_ids: Sequence[str]
+
+
 class DocumentError(BaseModel):
     index: int
     id: str
@@ -325,7 +336,8 @@ class SearchOut(BaseModel):
 
 
 class Problem(BaseModel):
-    """RFC 9457, with a stable `code`; `index` is the offending document's, if one is to blame."""
+    """RFC 9457, with a stable `code`; `index` is the offending document's, if one is to blame. An
+    upload has its `line`, and `upload`: what was accepted before."""
 
     type: str = "about:blank"
     title: str
@@ -333,6 +345,8 @@ class Problem(BaseModel):
     detail: str
     code: str
     index: int | None = None
+    line: int | None = None
+    upload: Uploaded | None = None
 
 
 class Trouble(BaseModel):

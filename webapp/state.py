@@ -24,6 +24,7 @@ from tasks.snapshot import read_jobs_async, read_queue_async
 from webapp.asking import SILENCE_S, Answers, Asker
 from webapp.events import JobStreams
 from webapp.intake import Intake
+from webapp.places import UploadPlaces
 
 logger = logging.getLogger("uvicorn.error")
 """The one log of a web process that uvicorn shows by default."""
@@ -39,6 +40,7 @@ class Resources:
     intake: Intake
     asker: Asker
     streams: JobStreams
+    uploads: UploadPlaces
 
 
 class State(TypedDict):
@@ -71,7 +73,8 @@ def _resources(settings: Settings, client: "redis.asyncio.Redis", answers: Answe
     intake = Intake(lambda submissions: run_async(client, ledger.accept_all(submissions)))
     streams = JobStreams(lambda job_ids: read_jobs_async(client, job_ids, settings))
     asker = Asker(client, answers, settings)
-    return Resources(settings, client, ledger, intake, asker, streams)
+    uploads = UploadPlaces(settings.max_uploads)
+    return Resources(settings, client, ledger, intake, asker, streams, uploads)
 
 
 @contextmanager

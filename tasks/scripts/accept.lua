@@ -5,6 +5,7 @@
 --   on_long, due (Unix seconds, 0: now), sizes, messages), ids (JSON), envelope...
 -- A job of dead letters also says which (letters), and the acceptance numbers that its documents had
 --   (numbers: JSON in a string, since Lua would round them). The letters go with its acceptance.
+-- A job may have a mark (key, before, after, ttl_s): it is accepted only where `before` stands there.
 -- mode: limited | forced (counted, never refused) | again (a retry of a message of an accepted job)
 -- The answers are one JSON array: a client reads it faster than nested replies.
 local outstanding, totals, jobs, drain, sequence, collections, dead, dead_bytes = unpack(KEYS, 1, 8)
@@ -38,6 +39,11 @@ local function accept(key, queue, job, ids, envelopes)
     if mode == 'again' and redis.call('EXISTS', open) == 1 then call_in_parts('LPUSH', queue, envelopes) end
     return {'exists', redis.call('HGET', key, 'sequence')}
   end
+  local mark = job.mark
+  if mark then
+    local found = redis.call('GET', mark.key) or ''
+    if found ~= mark.before then return {'marked', found} end
+  end
   local made = mode == 'limited' and maker(job.collection)
   if made and made ~= model then return {'mismatch', made} end
   local size_of_all, fields = 0, {}
@@ -58,6 +64,7 @@ local function accept(key, queue, job, ids, envelopes)
   redis.call('SET', key .. ':ids', ids)
   redis.call('HSET', key, 'state', 'open', 'collection', job.collection, 'model', model, 'on_long', job.on_long,
     'accepted', count, 'sequence', first, 'created_at', at, 'queue', queue)
+  if mark then redis.call('SET', mark.key, mark.after, 'EX', mark.ttl_s) end
   if job.letters then
     redis.call('HSET', key, 'numbers', job.numbers)
     discard(dead, dead_bytes, job.letters)

@@ -110,6 +110,28 @@ def test_a_request_is_no_larger_than_its_key_allows(web: WebServer, broker: Redi
     assert (too_many.status_code, too_many.json()["code"]) == (413, "too_many_documents")
 
 
+def upload(web: WebServer, key: str, lines: int) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/x-ndjson"}
+    body = b"".join(b'{"text": "line %d"}\n' % number for number in range(lines))
+    return httpx.post(f"{web.url}/embed", content=body, headers=headers, timeout=30)
+
+
+def test_an_upload_waits_for_its_keys_rate(
+    web: WebServer, broker: RedisServer, settings: Settings
+) -> None:
+    run(broker.client, charge("many", 999, 1000, settings))
+    response = upload(web, "many", 5)
+    assert (response.status_code, response.json()["accepted"]) == (202, 5)
+    level = float(broker.client.hget("embedmill:rate:many", "level") or 0)
+    assert 5 <= level <= 1000
+
+
+def test_an_upload_ends_at_the_bytes_of_its_key(web: WebServer, broker: RedisServer) -> None:
+    response = upload(web, "small", BYTES)
+    assert (response.status_code, response.json()["code"]) == (413, "request_too_large")
+    assert response.json()["upload"]["accepted"] == broker.client.llen("embed")
+
+
 def test_a_refusal_says_when_there_is_room(settings: Settings) -> None:
     client = redis_client()
     run(client, charge("k", 60, 60, settings))

@@ -66,9 +66,10 @@ def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
         texts(write(tmp_path / "a.txt", b"123456789\n12345678901\n"))
 
 
-def test_an_unknown_kind_of_file_is_refused_before_anything_is_read() -> None:
+def test_an_unknown_kind_of_file_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    names = [write(tmp_path / "a.txt", b"\xff"), write(tmp_path / "a.pdf", b"")]
     with pytest.raises(InputError, match=r"no reader for \.pdf files"):
-        Sources(["absent.txt", "a.pdf"])
+        Sources(names)
 
 
 def test_the_share_read_grows_to_one(tmp_path: Path) -> None:
