@@ -123,7 +123,7 @@ def _reasons(
     slowest = min(found.measured[best].rates or [found.measured[best].rate])
     yield (
         f"queue limit {limit:,}",
-        f"{slowest:,.0f} texts/s, the slowest round, drain so many within {max_wait_s:.0f} s",
+        f"so many drain within {max_wait_s:.0f} s at {slowest:,.0f} texts/s, the slowest round",
     )
 
 
@@ -139,26 +139,32 @@ def _general(found: Findings, axis: Axis) -> str:
     if axis is Axis.BATCH_TOKENS:
         call = found.measured[found.best].last.tokens_per_call
         return f"a call of the model had {call:,.0f} tokens, padding included"
-    return "for messages of one text; of those of 64 even one fills a batch"
+    return "compared with messages of one text, as one of 64 is a batch by itself"
 
 
 def _sentence(beginning: str, found: Findings, axis: Axis) -> str:
-    """With what was compared."""
-    own = [c for c in found.comparisons if c.axis is axis]
-    parts = [_compared(found.space, comparison) for comparison in own]
-    if not parts:
-        parts = ["nothing else was compared"]
-    return f"{beginning}; {', '.join(parts)}"
+    """With what was compared with it on this axis."""
+    parts = list(_others(found, axis))
+    return f"{beginning}; {', '.join(parts) or 'nothing else was compared'}"
 
 
-def _compared(space: Space, comparison: Comparison) -> str:
-    axis, judgement = comparison.axis, comparison.judgement
-    name = label(space, axis, comparison.challenger)
-    if judgement.note:
-        return f"{name} was left out, {judgement.note}"
-    doubt = " (not sure)" if judgement.verdict is Verdict.UNSURE else ""
-    other = label(space, axis, comparison.incumbent)
-    return f"{name} is {judgement.ratio:.2f} times as fast as {other}{doubt}"
+def _others(found: Findings, axis: Axis) -> Iterator[str]:
+    """Other values beside the recommended one, each by its last comparison."""
+    best = found.space.value(axis, found.best)
+    said: dict[str, str] = {}
+    for comparison in (c for c in found.comparisons if c.axis is axis):
+        judgement, ratio = comparison.judgement, comparison.judgement.ratio
+        other = comparison.challenger
+        if found.space.value(axis, other) == best:
+            other, ratio = comparison.incumbent, 1 / ratio
+        elif found.space.value(axis, comparison.incumbent) != best:
+            continue
+        name = label(found.space, axis, other)
+        doubt = " (not sure)" if judgement.verdict is Verdict.UNSURE else ""
+        said[name] = f"{name} is {ratio:.2f} times as fast{doubt}"
+        if judgement.note:
+            said[name] = f"{name} was left out, {judgement.note}"
+    yield from said.values()
 
 
 def _door_sentence(found: Findings) -> str:
@@ -168,7 +174,7 @@ def _door_sentence(found: Findings) -> str:
     rates = ", ".join(f"{found.door.rate(count):,.0f} with {count}" for count in found.door.rates)
     times = found.door.rate(min(found.door.rates)) / drained
     return (
-        f"the web accepts {rates} texts/s in requests of one text, with one {times:,.1f} times "
+        f"the web accepts {rates} texts/s in requests of one text; a single one {times:,.1f} times "
         "what the workers embed"
     )
 

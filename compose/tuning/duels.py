@@ -16,6 +16,7 @@ from compose.tuning.usage import available_bytes
 
 LATENCIES = 8
 LEAST_START_S = 60.0
+ROUND_LIMIT_S = 60.0
 ROOM = 1.1
 """Memory has to be free for so many times what a worker is expected to take."""
 FIRST_DUEL_S = 30.0
@@ -63,14 +64,16 @@ class Duels:
         self._took_s: list[float] = []
 
     def begin(self, default: Point) -> None:
-        """Measure the default alone: twice, as nothing was known at first.
+        """Measure the default, however long it takes: without it nothing can be said. The first
+        round, whose length is a guess, counts only where there is no time for another.
 
         Raises OutOfTime, StackError, Interrupted.
         """
         worker = self._start(default)
         self._round(worker, Axis.CONCURRENCY)
-        self.measured[default].rounds.clear()
-        self._round(worker, Axis.CONCURRENCY)
+        if self._left_s() > self.duel_s:
+            self.measured[default].rounds.clear()
+            self._round(worker, Axis.CONCURRENCY)
 
     def compare(self, axis: Axis, challenger: Point, incumbent: Point) -> Judgement:
         """Raises OutOfTime when it would not end in time, StackError, Interrupted."""
@@ -139,15 +142,17 @@ class Duels:
     def _round(self, worker: Worker, axis: Axis) -> Round:
         """Prefetch counts messages, so it is compared where each text is one."""
         single = axis is Axis.PREFETCH
+        record = self.measured[worker.point]
+        is_first = len(self.measured) == 1
+        limit_s = ROUND_LIMIT_S if is_first else self._budget.left_s
         found = self._mill.measure(
             worker,
             seconds=self._seconds,
             message_texts=1 if single else 64,
-            limit_s=self._left_s() + self.reserved_s,
+            limit_s=min(limit_s, ROUND_LIMIT_S),
         )
-        record = self.measured[worker.point]
         (record.single_rounds if single else record.rounds).append(found)
-        if len(record.rounds) + len(record.single_rounds) == 1:
+        if not record.memory_bytes:
             record.memory_bytes = self._mill.memory_bytes(worker)
         return found
 

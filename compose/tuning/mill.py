@@ -38,7 +38,6 @@ IDLE_S = 120.0
 """For what was begun to end; a pass of a slow model may take long."""
 PUBLISHED_S = 3.0
 """Children send what they have measured once a second."""
-ROUND_LIMIT_S = 60.0
 FIRST_SECONDS = 1.0
 """Of the first round of all, while no rate is known."""
 
@@ -145,7 +144,7 @@ class Mill:
         backlog.send(window + 2 * unit, message_texts=message_texts)
         before = read_statistics(self._client, self._settings)
         settled = self._settled()
-        deadline_s = time.monotonic() + min(limit_s, ROUND_LIMIT_S)
+        deadline_s = time.monotonic() + limit_s
         self._activate(worker)
         try:
             round_ = self._watch(worker, settled, unit, window, deadline_s)

@@ -49,12 +49,7 @@ def draw(found: Findings, path: Path, title: str) -> None:
 
 def _draw_axis(panel: "Axes", found: Findings, axis: Axis) -> None:
     """Medians, with the slowest and the fastest round as whiskers."""
-    own = [c for c in found.comparisons if c.axis is axis]
-    points = {point for c in own for point in (c.challenger, c.incumbent)}
-    shown = sorted(
-        (point for point in points if _rates(found, axis, point)),
-        key=lambda point: found.space.value(axis, point),
-    )
+    shown = _points(found, axis)
     value = found.space.value(axis, found.best)
     for at, point in enumerate(shown):
         rates = _rates(found, axis, point)
@@ -66,6 +61,18 @@ def _draw_axis(panel: "Axes", found: Findings, axis: Axis) -> None:
     names = [f"{found.space.value(axis, point):,}" for point in shown]
     panel.set_xticks(range(len(shown)), names, fontsize=8)
     panel.set_title(TITLES[axis], fontsize=9)
+
+
+def _points(found: Findings, axis: Axis) -> list[Point]:
+    """One for each value, by rising value: the best, and of the others what was compared last."""
+    own = [c for c in found.comparisons if c.axis is axis]
+    compared = [point for c in own for point in (c.incumbent, c.challenger)]
+    by_value = {
+        found.space.value(axis, point): point
+        for point in (*compared, found.best)
+        if _rates(found, axis, point)
+    }
+    return [by_value[value] for value in sorted(by_value)]
 
 
 def _draw_door(panel: "Axes", found: Findings) -> None:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -20,8 +21,8 @@ SINGLE = "¹"
 def show(found: Findings, advice: Advice, console: Console) -> None:
     """A table of points, the settings, the commands and the reasons."""
     console.print(_table(found))
-    singles = any(not one.rounds for one in found.measured.values())
-    if singles:
+    console.print("pass: texts that a child takes at once; call: tokens of a model call")
+    if any(one.single_rounds and not one.rounds for one in found.measured.values()):
         console.print(f"{SINGLE} with a message for each text, as from requests of one text")
     console.print(f"\n[bold]Recommended[/]  {advice.point}", highlight=False)
     for line in (_compare_with_default(found, advice), "", *advice.lines, ""):
@@ -76,11 +77,11 @@ def to_json(found: Findings, advice: Advice, about: dict[str, Any]) -> dict[str,
 
 
 def _table(found: Findings) -> Table:
-    table = Table(title="Measured, in this order", title_justify="left")
+    table = Table(title="Measured, in this order", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("settings", no_wrap=True)
-    for name in ("texts/s", "compared", "1 text", "memory", "cores", "texts/pass", "tok/call"):
-        table.add_column(name, justify="right")
-    table.add_column("held back by")
+    for name in ("texts/s", "beside the best", "1 text", "memory", "cores", "pass", "call"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("held back by", no_wrap=True)
     for point, one in found.measured.items():
         if one.rounds or one.single_rounds:
             style = "bold green" if point == found.best else ""
@@ -93,7 +94,7 @@ def _cells(found: Findings, point: Point, one: Measured) -> Iterator[str]:
     yield f"{one.rate:,.0f}{'' if one.rounds else SINGLE}"
     yield _compared(found, point)
     yield f"{_latency_ms(one):,.0f} ms" if one.latencies_s else ""
-    yield f"{one.memory_bytes / 1e6:,.0f} MB"
+    yield f"{one.memory_bytes / 1e9:.1f} GB"
     yield f"{one.last.usage.own_cores:.1f}"
     yield f"{one.last.work.texts_per_pass:,.0f}"
     yield f"{one.last.tokens_per_call:,.0f}"
@@ -110,6 +111,8 @@ def _compared(found: Findings, point: Point) -> str:
 
 
 def _compare_with_default(found: Findings, advice: Advice) -> str:
+    if not found.comparisons:
+        return f"Only the default was measured: {advice.rate:,.0f} texts/s."
     if found.best == found.default:
         return f"The default settings are the best found: {advice.rate:,.0f} texts/s."
     return (

@@ -2,7 +2,8 @@
 
 On each axis it climbs away from the best point so far. A point that is worse ends that direction:
 what lies beyond is not measured. One that is about as fast lets it look one step further. It begins
-anew with the first axis until a whole turn changes nothing.
+anew with the first axis until a whole turn changes nothing; a value that was far behind once is not
+tried again. Prefetch comes last and once: it changes nothing for the others.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,9 @@ from compose.tuning.points import Axis, Point, Space
 
 PATIENCE = 1
 """Steps beyond a point that is not better and not worse."""
+FAR_BEHIND = 0.9
+"""Surely slower than that: not worth another try beside other values of the other settings."""
+COUPLED = (Axis.CONCURRENCY, Axis.BATCH_TOKENS, Axis.THREADS)
 STEPS = 2
 """Comparisons that an axis takes where it is not known: the better neighbour's and another."""
 
@@ -49,11 +53,9 @@ class Search:
         """The best point."""
         changed = True
         while changed:
-            changed = False
             self._axes_left = list(Axis)
-            for axis in Axis:
-                changed |= self._climb(axis)
-                self._axes_left.remove(axis)
+            changed = any([self._climb(axis) for axis in COUPLED])
+        self._climb(Axis.PREFETCH)
         self.complete = True
         return self.best
 
@@ -73,8 +75,9 @@ class Search:
         for direction in (1, -1):
             self._walk(axis, direction)
             if self.best != before:
-                return True
-        return False
+                break
+        self._axes_left.remove(axis)
+        return self.best != before
 
     def _walk(self, axis: Axis, direction: int) -> None:
         line = self._space.line(axis, self.best)
@@ -90,7 +93,7 @@ class Search:
             at += direction
 
     def _verdict(self, axis: Axis, challenger: Point) -> Verdict:
-        known = self._find(challenger)
+        known = self._find(axis, challenger)
         if known is not None:
             return known
         judgement = self._compare(axis, challenger, self.best)
@@ -98,16 +101,26 @@ class Search:
         self.best = self.comparisons[-1].winner
         return judgement.verdict
 
-    def _find(self, challenger: Point) -> Verdict | None:
+    def _find(self, axis: Axis, challenger: Point) -> Verdict | None:
         """What is known of it and the best: not worth measuring again."""
         for comparison in self.comparisons:
             pair = (comparison.challenger, comparison.incumbent)
             if pair == (challenger, self.best):
                 return comparison.judgement.verdict
-            if pair == (self.best, challenger):
+            if pair == (self.best, challenger) or self._is_far_behind(comparison, axis, challenger):
                 return Verdict.WORSE
         return None
 
+    def _is_far_behind(self, comparison: Comparison, axis: Axis, challenger: Point) -> bool:
+        """By a comparison of the same two values, whatever the other settings were."""
+        value = self._space.value
+        same = (
+            comparison.axis is axis
+            and value(axis, comparison.challenger) == value(axis, challenger)
+            and value(axis, comparison.incumbent) == value(axis, self.best)
+        )
+        return same and comparison.judgement.high < FAR_BEHIND
+
     def _untried(self, axis: Axis) -> int:
         line = self._space.line(axis, self.best)
-        return sum(self._find(point) is None for point in line if point != self.best)
+        return sum(self._find(axis, point) is None for point in line if point != self.best)

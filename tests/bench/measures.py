@@ -42,7 +42,14 @@ MEASURES = (
     Measure("drain_rate_200k_over_1k", "drain rate, long queue over 1,000", 0.9),
     Measure("pss_mb_per_extra_child", "memory of one more child (PSS, MB)", None, "lower"),
 )
+TUNING = (
+    Measure("tuned_over_grid_best", "tuned settings over the best of a grid", 0.95),
+    Measure("tuned_over_naive", "tuned settings over -c 8, threads a core, batch 32", 1.2),
+    Measure("tuned_again", "two recommendations, the slower over the faster", 0.95),
+)
+"""What `--only tune` measures; it takes too long for all runs."""
 KEYS = tuple(measure.key for measure in MEASURES)
+ON_DEMAND = ("tune",)
 EXTRAS = ("profile", "children", "text_lengths", "request_sizes", "infinity")
 """Parts without a key of their own: they are reported under "details"."""
 GROUPS = {"queries": ("query_overhead_ms_p50", "query_wait_batches_p95", "query_ingest_kept")}

@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.measures import MEASURES, Measure
+from tests.bench.measures import MEASURES, TUNING, Measure
 from tests.bench.results import Results
 
 ABSENT = "–"
@@ -27,7 +27,7 @@ def measure_table(results: Results) -> Table:
     for name in ("ours", "baseline", "value", "target"):
         table.add_column(name, justify="right")
     table.add_column("reached")
-    for measure in MEASURES:
+    for measure in (*MEASURES, *TUNING):
         if measure.key in results.measures or measure.key in results.missing:
             table.add_row(*measure_row(measure, results))
     return table

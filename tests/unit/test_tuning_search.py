@@ -15,6 +15,8 @@ from compose.tuning.search import Search
 class Machine:
     """Texts a second by a smooth surface with one summit, and noise of `spread` between rounds."""
 
+    steepness = 0.12
+
     def __init__(self, space: Space, summit: dict[Axis, float], spread: float, seed: int) -> None:
         self.space, self.summit, self.spread = space, summit, spread
         self.random = Random(seed)
@@ -26,7 +28,7 @@ class Machine:
             math.log2(self.space.value(axis, point)) - math.log2(best)
             for axis, best in self.summit.items()
         ]
-        return 100 * math.exp(-0.12 * sum(step**2 for step in steps))
+        return 100 * math.exp(-self.steepness * sum(step**2 for step in steps))
 
     def measure(self, point: Point) -> float:
         self.rounds += 1
@@ -117,6 +119,28 @@ def test_no_comparison_is_made_twice() -> None:
     search.run()
     pairs = [frozenset((c.challenger, c.incumbent)) for c in search.comparisons]
     assert len(pairs) == len(set(pairs))
+
+
+def test_what_was_far_behind_once_is_not_tried_again() -> None:
+    space = space_of(2, 0, 512)
+    summit = {Axis.CONCURRENCY: 2.0, Axis.BATCH_TOKENS: 2048.0}
+    machine = Machine(space, summit, spread=0.001, seed=1)
+    machine.steepness = 0.5
+    search = Search(space, machine.compare)
+    search.run()
+    values = [(c.axis, space.value(c.axis, c.challenger)) for c in search.comparisons]
+    assert search.best.batch_tokens == 2048
+    assert values.count((Axis.CONCURRENCY, 4)) == values.count((Axis.CONCURRENCY, 1)) == 1
+
+
+def test_prefetch_is_tried_last_and_makes_nothing_begin_anew() -> None:
+    space = space_of(2, 0, 512)
+    machine = Machine(space, {Axis.PREFETCH: 256.0}, spread=0.001, seed=1)
+    search = Search(space, machine.compare)
+    search.run()
+    axes = [c.axis for c in search.comparisons]
+    assert search.best.prefetch == 256
+    assert axes == sorted(axes, key=list(Axis).index)
 
 
 @given(cores=st.integers(1, 256), gpus=st.integers(0, 8))
