@@ -1,7 +1,7 @@
 """`POST /embed` with lines of JSON: streamed, accepted batch by batch. Used inside `webapp` only.
 
-An upload that finds the queue full, or its API key's rate used up, waits for room and does not read
-on: the client is slowed by its connection. What was accepted stays so, whatever becomes of the rest.
+An upload that finds the queue full, or its API key's rate used up, waits and does not read on: the
+client is slowed by its connection. What was accepted stays so, whatever becomes of the rest.
 """
 
 import asyncio
@@ -64,7 +64,9 @@ async def upload(request: Request, use: Resources) -> Response:
         begun = begin_upload(found, parameters.options, parameters.from_line)
         most = min(BATCH_DOCUMENTS, texts_per_minute(request) or BATCH_DOCUMENTS)
         reader = LineReader(use.settings, begun, parameters.from_line, most)
-        one = Upload(request, use, parameters.options, reader, begun, Marks(key, found))
+        one = Upload(
+            request, use, parameters.options, reader=reader, begun=begun, marks=Marks(key, found)
+        )
         try:
             await one.run()
         except EmbedError as error:
@@ -95,6 +97,7 @@ class Upload:
         request: Request,
         use: Resources,
         options: Options,
+        *,
         reader: LineReader,
         begun: Progress,
         marks: Marks,
@@ -165,23 +168,28 @@ class Upload:
             if held != seen:
                 seen, since_s = held, time.monotonic()
             if held[0] + texts <= settings.queue_limit and held[1] + size <= settings.queue_bytes:
-                try:
-                    async with charged(self._request, self._use, texts):
-                        await self._use.intake.accept(submission)
-                except QueueFull:
-                    pass  # somebody else was quicker
-                except RateExceeded as error:
-                    await asyncio.sleep(error.retry_after_s)
-                    since_s = time.monotonic()
-                    continue
-                else:
+                if await self._accepts(submission):
                     return
+                since_s = time.monotonic()  # somebody else was quicker: the queue moves
             if time.monotonic() - since_s > settings.stall_s:
                 raise QueueFull(
                     f"the queue is full, and has not moved for {settings.stall_s} s",
                     retry_after_s=IDLE_RETRY_AFTER_S,
                 )
             await asyncio.sleep(ROOM_POLL_S)
+
+    async def _accepts(self, submission: Submission) -> bool:
+        """Whether there is room still, when the API key's rate allows it."""
+        while True:
+            try:
+                async with charged(self._request, self._use, len(submission.sizes)):
+                    await self._use.intake.accept(submission)
+            except QueueFull:
+                return False
+            except RateExceeded as error:
+                await asyncio.sleep(error.retry_after_s)
+            else:
+                return True
 
     async def _outstanding(self) -> tuple[int, int]:
         with redis_errors(self._use.settings.broker_url):
