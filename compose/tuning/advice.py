@@ -9,9 +9,11 @@ from compose.tuning.judging import MARGIN, Judgement, Verdict
 from compose.tuning.measurements import Door, Measured
 from compose.tuning.points import Axis, Point, Space
 from compose.tuning.search import Comparison
+from tasks.settings import Settings
 
 WEB_WORKERS = 1
 """What `embedmill up` starts by itself."""
+LARGEST_REQUEST: int = Settings.model_fields["max_request_documents"].default
 NAMES = (
     *("EMBED_CONCURRENCY", "EMBED_THREADS", "EMBED_BATCH_TOKENS", "EMBED_PREFETCH_MULTIPLIER"),
     *("EMBED_WEB_WORKERS", "EMBED_QUEUE_LIMIT"),
@@ -44,8 +46,8 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """`changes` has a value for each of `NAMES` that is not as by default, and an empty one for the
-    others. Rates in texts a second. `queue_limit` keeps waiting below `max_wait_s`."""
+    """`changes` has those of `NAMES` that were decided: a value for what is not as by default, else
+    an empty one. Rates in texts a second. `queue_limit` keeps waiting below `max_wait_s`."""
 
     point: Point
     web_workers: int
@@ -69,14 +71,16 @@ def advise(found: Findings, max_wait_s: float) -> Advice:
     web_workers = found.door.choose(best.rate) if found.door else WEB_WORKERS
     limit = limit_queue(min(best.rates or [best.rate]), max_wait_s)
     rate, default_rate = _rates(found)
+    decided = found.best.changes(found.default) if found.comparisons else {}
+    web = "" if web_workers == WEB_WORKERS else str(web_workers)
     return Advice(
         point=found.best,
         web_workers=web_workers,
         queue_limit=limit,
         max_wait_s=max_wait_s,
         changes={
-            **found.best.changes(found.default),
-            "EMBED_WEB_WORKERS": "" if web_workers == WEB_WORKERS else str(web_workers),
+            **decided,
+            **({"EMBED_WEB_WORKERS": web} if found.door else {}),
             "EMBED_QUEUE_LIMIT": str(limit),
         },
         commands=(
@@ -123,7 +127,8 @@ def _reasons(
     slowest = min(found.measured[best].rates or [found.measured[best].rate])
     yield (
         f"queue limit {limit:,}",
-        f"so many drain within {max_wait_s:.0f} s at {slowest:,.0f} texts/s, the slowest round",
+        f"so many drain within {max_wait_s:.0f} s at {slowest:,.0f} texts/s, the slowest round"
+        + ("; larger requests than that are refused" if limit < LARGEST_REQUEST else ""),
     )
 
 

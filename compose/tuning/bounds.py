@@ -35,6 +35,8 @@ def diagnose(space: Space, point: Point, seen: Round) -> Diagnosis:
     """From one round of steady work."""
     if space.gpus and seen.usage.gpu is not None and seen.usage.gpu >= BUSY:
         return Diagnosis(Bound.GPU, f"the GPU is busy {_percent(seen.usage.gpu)} of the time")
+    if seen.usage.other_cores > seen.usage.own_cores and _is_busy(space, seen):
+        return _cores(space, point, seen)  # servers that get no CPU answer slowly, too
     return _servers(seen) or _cores(space, point, seen)
 
 
@@ -49,13 +51,17 @@ def _servers(seen: Round) -> Diagnosis | None:
     return Diagnosis(Bound.QUEUE, f"passes spend {_percent(queue)} of their time with Redis")
 
 
+def _is_busy(space: Space, seen: Round) -> bool:
+    return seen.usage.own_cores + seen.usage.other_cores >= BUSY * space.cores
+
+
 def _cores(space: Space, point: Point, seen: Round) -> Diagnosis:
     own, others, cores = seen.usage.own_cores, seen.usage.other_cores, space.cores
     model = f"the model takes {_percent(seen.work.shares.get('encode', 0.0))} of a pass"
     threads = point.concurrency * space.value(Axis.THREADS, point)
-    if own + others < BUSY * cores:
+    if not _is_busy(space, seen):
         return Diagnosis(Bound.MODEL, f"{model}, and {own:.1f} of {cores} cores are busy")
-    if threads > cores and not space.gpus:
+    if threads > cores and own >= others and not space.gpus:
         what = f"{threads} threads compute on {cores} core{'s' * (cores > 1)}"
         return Diagnosis(Bound.OVERSUBSCRIBED, what)
     if own < BUSY * cores:

@@ -101,7 +101,7 @@ class Duels:
     def _meet(self, axis: Axis, challenger: Point, incumbent: Point) -> Judgement:
         """A duel, and the loser is gone after it; one that cannot be held is lost."""
         try:
-            rival = self._start(challenger)
+            rival = self._workers.get(challenger) or self._start(challenger)
             judgement = self._duel(axis, rival, self._workers[incumbent])
         except Interrupted:
             raise

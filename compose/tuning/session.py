@@ -103,9 +103,13 @@ class Session:
         return judgement
 
     def _confirm(self, default: Point) -> None:
-        """The best beside the default, as steps that each are sure may add up to less; the default
-        is what stays when the best is not the faster of the two."""
+        """The best beside the default, unless they have met: steps that each are sure may add up to
+        less. The default is what stays when the best is surely not the faster of the two."""
         best = self._search.best
+        for comparison in self._search.comparisons:
+            if (comparison.challenger, comparison.incumbent) == (best, default):
+                self._against_default = comparison.judgement
+                return
         judgement = self._duels.compare(Axis.CONCURRENCY, best, default)
         self._against_default = judgement
         self._display.say(describe(str(best), f"the default, {default}", judgement))

@@ -87,6 +87,12 @@ def test_what_differs_from_the_default_is_recommended_with_a_queue_limit() -> No
     assert advice.default_rate == pytest.approx(120 / 1.2)
 
 
+def test_what_was_not_compared_is_left_as_it_was() -> None:
+    advice = advise(findings(best=DEFAULT, comparisons=[], door=None, against_default=None), 10.0)
+    assert advice.changes == {"EMBED_QUEUE_LIMIT": "980"}
+    assert "larger requests" in dict(advice.reasons)["queue limit 980"]
+
+
 def test_each_setting_has_a_reason_with_figures() -> None:
     reasons = dict(advise(findings(), 60.0).reasons)
     assert reasons["-c 2"].startswith("CPU-bound: 1.9 of 2 cores are busy")
@@ -131,6 +137,7 @@ def test_no_more_web_workers_than_the_workers_need(
         (SPACE, DEFAULT, round_(own=0.8), Bound.MODEL),
         (SPACE, DEFAULT, round_(own=0.8, others=1.2), Bound.SHARED),
         (SPACE, DEFAULT, round_(shares={"store_wait": 0.4}), Bound.STORE),
+        (SPACE, DEFAULT, round_(own=0.2, others=1.8, shares={"store_wait": 0.4}), Bound.SHARED),
         (SPACE, DEFAULT, round_(shares={"claim": 0.2, "settle": 0.2}), Bound.QUEUE),
         (GPU_SPACE, Point(1), round_(gpu=0.97), Bound.GPU),
         (GPU_SPACE, Point(1), round_(gpu=0.3), Bound.MODEL),
