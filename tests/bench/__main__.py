@@ -12,14 +12,25 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from tests.bench import accept, chart, drain, ingest, memory, profiling, report, single, variants
+from tests.bench import (
+    accept,
+    chart,
+    drain,
+    effects,
+    ingest,
+    memory,
+    profiling,
+    report,
+    single,
+    variants,
+)
 from tests.bench.bench import Bench
-from tests.bench.measures import EXTRAS, KEYS
+from tests.bench.measures import EXTRAS, KEYS, ON_REQUEST
 from tests.bench.results import Results, count_cores, describe_machine
 from tests.bench.scale import FULL, QUICK
 
 logger = logging.getLogger("tests.bench")
-PARTS = (ingest, single, accept, profiling, memory, drain, variants)
+PARTS = (ingest, single, accept, profiling, memory, drain, variants, effects)
 
 
 def main() -> int:
@@ -65,7 +76,7 @@ def _parse() -> argparse.Namespace:
         type=_keys,
         default=frozenset(),
         metavar="KEY,...",
-        help=f"of {', '.join((*KEYS, *EXTRAS))}",
+        help=f"of {', '.join((*KEYS, *EXTRAS, *ON_REQUEST))}",
     )
     parser.add_argument(
         "--infinity-python", type=Path, help="a Python whose environment has infinity-emb"
@@ -76,7 +87,7 @@ def _parse() -> argparse.Namespace:
 
 def _keys(value: str) -> frozenset[str]:
     keys = frozenset(value.split(","))
-    if unknown := keys - {*KEYS, *EXTRAS}:
+    if unknown := keys - {*KEYS, *EXTRAS, *ON_REQUEST}:
         raise argparse.ArgumentTypeError(f"no such measure: {', '.join(sorted(unknown))}")
     return keys
 

@@ -42,3 +42,5 @@ MEASURES = (
 KEYS = tuple(measure.key for measure in MEASURES)
 EXTRAS = ("profile", "children", "text_lengths", "request_sizes", "infinity")
 """Parts without a key of their own: they are reported under "details"."""
+ON_REQUEST = ("settings",)
+"""Taken when they are named, and not otherwise."""
