@@ -1,5 +1,7 @@
 """What `embedmill watch` shows on a terminal; only `compose.watch` imports it."""
 
+from collections.abc import Iterator
+
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -9,6 +11,7 @@ from compose.plain import strip_controls
 from compose.progress import format_duration
 from compose.sample import (
     Sample,
+    format_gpu,
     format_left,
     format_memory,
     format_share,
@@ -38,7 +41,8 @@ def draw(sample: Sample | None, trouble: EmbedError | None, at: float) -> Render
     if sample is not None:
         if trouble is not None:
             parts.append(Text(f"what was seen at {format_time(sample.at)}:", style="dim"))
-        parts += [_queue(sample), Text(""), _children(sample), Text(""), _work(sample)]
+        parts += [_queue(sample), Text(""), _children(sample), *_gpus(sample)]
+        parts += [Text(""), _work(sample)]
     return Group(*parts)
 
 
@@ -106,6 +110,12 @@ def _row(child: ChildStatistics) -> tuple[Text | str, ...]:
         format_share(child.cpu_share),
         format_memory(child),
     )
+
+
+def _gpus(sample: Sample) -> Iterator[Text]:
+    for worker in sample.queue.workers:
+        for gpu in worker.gpus:
+            yield Text(strip_controls(f"{worker.name}  GPU {gpu.name}  {format_gpu(gpu)}"))
 
 
 def _work(sample: Sample) -> Text:

@@ -12,6 +12,7 @@ import redis
 from compose.plain import strip_controls
 from compose.progress import format_duration
 from tasks.errors import EmbedError
+from tasks.presence import GpuUse
 from tasks.settings import Settings
 from tasks.snapshot import QueueSnapshot, read_queue
 from tasks.statistics import STAGES, ChildStatistics, Statistics, read_statistics
@@ -111,7 +112,13 @@ def to_json(sample: Sample | EmbedError, at: float) -> str:
             "refused_requests": totals["refusals"],
             "dead_letters": sample.statistics.dead_letters,
             "workers": [
-                {"name": w.name, "pid": w.pid, "concurrency": w.concurrency, "warm": w.warm}
+                {
+                    "name": w.name,
+                    "pid": w.pid,
+                    "concurrency": w.concurrency,
+                    "warm": w.warm,
+                    "gpus": [asdict(gpu) for gpu in w.gpus],
+                }
                 for w in queue.workers
             ],
             "processes": [asdict(child) for child in sample.statistics.children],
@@ -148,6 +155,9 @@ def _processes(sample: Sample) -> Iterator[str]:
         )
     if not sample.statistics.children:
         yield "no process works"
+    for worker in sample.queue.workers:
+        for gpu in worker.gpus:
+            yield f"GPU {strip_controls(gpu.name)}: {format_gpu(gpu)}"
 
 
 def format_left(sample: Sample) -> str:
@@ -168,6 +178,12 @@ def format_share(share: float) -> str:
 
 def format_memory(child: ChildStatistics) -> str:
     return f"{child.rss_bytes / 1_000_000:,.0f} MB"
+
+
+def format_gpu(gpu: GpuUse) -> str:
+    busy = "" if gpu.utilization is None else f"{format_share(gpu.utilization)}, "
+    used, size = gpu.memory_used_bytes / 1e9, gpu.memory_bytes / 1e9
+    return f"{busy}{used:,.1f} of {size:,.1f} GB"
 
 
 def _dump(row: dict[str, Any]) -> str:

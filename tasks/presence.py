@@ -3,8 +3,8 @@
 Workers write, the web and the local stack read. An announcement that is not renewed expires.
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import orjson
@@ -18,6 +18,17 @@ COLLECTIONS = "embedmill:collections"
 
 
 @dataclass(frozen=True, slots=True)
+class GpuUse:
+    """A GPU by its number or UUID: the share of the last second or so in which it computed, where
+    that can be told, and its memory, whoever takes it."""
+
+    name: str
+    utilization: float | None
+    memory_used_bytes: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerPresence:
     """A worker's main process: `warm` of its `concurrency` children have loaded the model, and the
     one that has been at its work for longest began `busy_s` seconds ago."""
@@ -28,6 +39,10 @@ class WorkerPresence:
     warm: int
     card: ModelCard | None
     busy_s: float = 0.0
+    gpus: Sequence[GpuUse] = ()
+
+
+_FIELDS = frozenset(field.name for field in fields(WorkerPresence)) - {"card", "gpus"}
 
 
 def announce(client: redis.Redis, presence: WorkerPresence, *, ttl_s: float) -> None:
@@ -56,9 +71,8 @@ def read_workers(rows: Mapping[Any, bytes | str], now: float) -> list[WorkerPres
     found = []
     for value in rows.values():
         row = orjson.loads(value)
-        if row.pop("expires_at") >= now:
-            card = row.pop("card")
-            found.append(WorkerPresence(**row, card=ModelCard(**card) if card else None))
+        if row["expires_at"] >= now:
+            found.append(_presence(row))
     return sorted(found, key=lambda worker: worker.name)
 
 
@@ -72,6 +86,16 @@ def forget_collections(client: redis.Redis, existing: Collection[str]) -> None:
     gone = [name for name in client.hkeys(COLLECTIONS) if text(name) not in existing]
     if gone:
         client.hdel(COLLECTIONS, *gone)
+
+
+def _presence(row: Mapping[str, Any]) -> WorkerPresence:
+    """Of a newer worker as well: workers are upgraded first, and what they add is passed over."""
+    card, gpus = row["card"], row.get("gpus", ())
+    return WorkerPresence(
+        **{name: value for name, value in row.items() if name in _FIELDS},
+        card=ModelCard(**card) if card else None,
+        gpus=tuple(GpuUse(**gpu) for gpu in gpus),
+    )
 
 
 def _key(name: str, pid: int) -> str:

@@ -14,6 +14,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from tasks.presence import WorkerPresence
 from tasks.snapshot import COUNTERS, QueueSnapshot
 from tasks.statistics import STAGES, ChildStatistics, Histogram, Statistics
 
@@ -56,6 +57,7 @@ class QueueCollector(Collector):
             ("dead_letters", "Dead letters ever written.", "dead_letters"),
         ):
             yield _counter(shown, text, queue.totals[name])
+        yield from _gpus(queue.workers)
 
 
 class StatisticsCollector(Collector):
@@ -116,6 +118,24 @@ def _children(children: Sequence[ChildStatistics]) -> Iterator[Metric]:
         memory.add_metric(own, child.rss_bytes)
         cpu.add_metric(own, child.cpu_s)
     yield from (batch, rate, memory, cpu)
+
+
+def _gpus(workers: Sequence[WorkerPresence]) -> Iterator[Metric]:
+    """As the workers that run on them see them; none where none does."""
+    labels = ["worker", "gpu"]
+    prefix = f"{PREFIX}gpu_"
+    busy = GaugeMetricFamily(
+        f"{prefix}utilization_ratio", "Time in which it computed, 0 to 1.", labels=labels
+    )
+    used = GaugeMetricFamily(f"{prefix}memory_used_bytes", "Memory in use.", labels=labels)
+    size = GaugeMetricFamily(f"{prefix}memory_bytes", "Memory there is.", labels=labels)
+    for worker, gpu in ((each, gpu) for each in workers for gpu in each.gpus):
+        own = [worker.name, gpu.name]
+        if gpu.utilization is not None:
+            busy.add_metric(own, gpu.utilization)
+        used.add_metric(own, gpu.memory_used_bytes)
+        size.add_metric(own, gpu.memory_bytes)
+    yield from (busy, used, size)
 
 
 def _counter(name: str, text: str, value: float) -> Metric:

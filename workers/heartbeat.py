@@ -22,23 +22,28 @@ from tasks.presence import (
 )
 from tasks.settings import Settings
 from tasks.statistics import forget
+from workers.gpu_use import GpuMeter
 from workers.preflight import Collections
 from workers.reports import Report
 
 logger = logging.getLogger(__name__)
 
 INTERVAL_S = 5.0
+LOOK_INTERVAL_S = 1.0
+"""Between looks for children that have died: as often as `embedmill watch` looks."""
 TTL_S = 15.0
 
 
 class Heartbeat:
     """One worker's announcements; what Redis does not take is logged once and tried again."""
 
-    def __init__(self, settings: Settings, name: str, concurrency: int) -> None:
+    def __init__(self, settings: Settings, name: str, concurrency: int, gpus: GpuMeter) -> None:
         self._client = connect(settings)
         self._name = name
         self._concurrency = concurrency
+        self._gpus = gpus
         self._warm: set[int] = set()
+        self._lost: set[int] = set()
         self._card: ModelCard | None = None
         self._silent = False
 
@@ -48,21 +53,34 @@ class Heartbeat:
         self._card = report.card
         self.beat()
 
+    def look(self) -> None:
+        """Tell at once of children that are no more: nobody shall see them work."""
+        if not all(map(_is_alive, self._warm)):
+            self.beat()
+
     def beat(self) -> None:
         gone = {pid for pid in self._warm if not _is_alive(pid)}
         self._warm -= gone
+        self._lost |= gone
         presence = WorkerPresence(
-            self._name, os.getpid(), self._concurrency, len(self._warm), self._card, _busy_s()
+            self._name,
+            os.getpid(),
+            self._concurrency,
+            len(self._warm),
+            self._card,
+            _busy_s(),
+            self._gpus.read(),
         )
         try:
             announce(self._client, presence, ttl_s=TTL_S)
-            forget(self._client, self._name, gone)
+            forget(self._client, self._name, self._lost)
         except (redis.exceptions.RedisError, OSError) as error:
             if not self._silent:
                 logger.warning("cannot announce this worker: %s", error)
             self._silent = True
         else:
             self._silent = False
+            self._lost.clear()
 
     def record(self, collections: Collections) -> None:
         """Tell which model made which collection, as far as collections know."""

@@ -37,7 +37,8 @@ from workers import preflight
 from workers.audit import Audit
 from workers.departure import leave_when_redis_is_silent
 from workers.draining import begin_draining
-from workers.heartbeat import INTERVAL_S, Heartbeat
+from workers.gpu_use import GpuMeter
+from workers.heartbeat import INTERVAL_S, LOOK_INTERVAL_S, Heartbeat
 from workers.lane import open_lane
 from workers.pool import PatientAsynPool, PatientTaskPool
 from workers.process import close_resources, open_resources
@@ -74,7 +75,8 @@ class Startup(bootsteps.StartStopStep):
         share_threads(count_threads(self._settings, children))
         self._announce_main_process()
         self._name = str(worker.hostname)
-        self._heartbeat = Heartbeat(self._settings, self._name, children)
+        gpus = GpuMeter(list_gpus(self._settings))
+        self._heartbeat = Heartbeat(self._settings, self._name, children, gpus)
         self._heartbeat.record(collections)
         self._audit = Audit(self._settings)
         self._reports = ReportReader(os.getpid())
@@ -102,6 +104,7 @@ class Startup(bootsteps.StartStopStep):
         if self._forks:
             hub.add_reader(self._reports.fd, self._read_reports, worker)
             hub.call_repeatedly(INTERVAL_S, self._heartbeat.beat)
+            hub.call_repeatedly(LOOK_INTERVAL_S, self._heartbeat.look)
             self._heartbeat.beat()
 
     def stop(self, _parent: Any) -> None:

@@ -16,6 +16,7 @@ from tests.bench import (
     accept,
     chart,
     drain,
+    effects,
     ingest,
     memory,
     profiling,
@@ -31,7 +32,18 @@ from tests.bench.results import Results, count_cores, describe_machine
 from tests.bench.scale import FULL, QUICK
 
 logger = logging.getLogger("tests.bench")
-PARTS = (ingest, single, queries, accept, profiling, memory, drain, variants, tune)
+PARTS = (
+    ingest,
+    single,
+    queries,
+    accept,
+    profiling,
+    memory,
+    drain,
+    variants,
+    effects,
+    tune,
+)
 
 
 def main() -> int:

@@ -49,7 +49,8 @@ TUNING = (
 )
 """What `--only tune` measures; it takes too long for all runs."""
 KEYS = tuple(measure.key for measure in MEASURES)
-ON_DEMAND = ("tune",)
+ON_DEMAND = ("tune", "settings")
+"""Taken when they are named, and not otherwise."""
 EXTRAS = ("profile", "children", "text_lengths", "request_sizes", "infinity")
 """Parts without a key of their own: they are reported under "details"."""
 GROUPS = {"queries": ("query_overhead_ms_p50", "query_wait_batches_p95", "query_ingest_kept")}

@@ -78,7 +78,19 @@ def detail_tables(results: Results) -> list[Table]:
         for key, title in titles.items()
         if key in results.details
     ]
+    if "settings" in results.details:
+        tables += [_effect_table(name, rows) for name, rows in results.details["settings"].items()]
     return tables
+
+
+def _effect_table(name: str, rows: dict[str, dict[str, float]]) -> Table:
+    table = Table(title=name.replace("_", " "), title_justify="left")
+    table.add_column("")
+    for column in next(iter(rows.values())):
+        table.add_column(column, justify="right")
+    for value, row in rows.items():
+        table.add_row(value, *map(number, row.values()))
+    return table
 
 
 def _profile_table(profile: dict[str, Any]) -> Table:

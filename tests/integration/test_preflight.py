@@ -13,6 +13,7 @@ from tests.processes import free_port
 from tests.qdrant_server import LocalQdrant, local_qdrant
 from tests.redis_server import RedisServer, local_redis
 from tests.web_server import local_web
+from workers.gpu_use import GpuMeter
 from workers.heartbeat import Heartbeat
 from workers.preflight import Collections, check_pool, check_redis, check_store
 from workers.provenance import Provenance
@@ -49,7 +50,7 @@ def test_a_collection_that_was_deleted_is_open_to_any_model_again(
 ) -> None:
     own = settings(server, broker_url=broker.url)
     record_collection(broker.client, "deleted", "another", 384)
-    heartbeat = Heartbeat(own, "worker@here", 1)
+    heartbeat = Heartbeat(own, "worker@here", 1, GpuMeter([]))
     heartbeat.record(check_store(own))
     heartbeat.retire()
     assert set(broker.client.hkeys(COLLECTIONS)) == {b"theirs", b"ours"}

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.bench import effects
 from tests.bench.bench import Bench
 from tests.bench.figures import cosines, pair, percentile, top_overlap
 from tests.bench.measures import EXTRAS, KEYS, MEASURES
@@ -120,6 +121,20 @@ def test_variants_become_tables() -> None:
     results.details["children"] = {"1": row, "2": row}
     (table,) = detail_tables(results)
     assert table.row_count == 2
+
+
+def test_effects_of_settings_become_tables() -> None:
+    results = Results()
+    row = {"texts_per_s": 2.0, "short_s": 0.5}
+    results.details["settings"] = {"prefetch": {"1": row, "64": row}, "children": {"1": row}}
+    assert [table.row_count for table in detail_tables(results)] == [2, 1]
+
+
+def test_effects_of_settings_are_measured_only_when_they_are_named(tmp_path: Path) -> None:
+    results = Results()
+    effects.measure(Bench(FULL, tmp_path, 2, results))
+    assert not results.details
+    assert not results.missing
 
 
 def test_a_part_that_fails_is_missing_and_the_next_one_is_measured(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from compose.interruption import Interruption
 from compose.sample import Sample, Sampler, Work, compare, format_left, to_json, to_line
 from compose.watch import Lines, Panel, choose_screen, ticks
 from tasks.errors import BrokerDown
-from tasks.presence import WorkerPresence
+from tasks.presence import GpuUse, WorkerPresence
 from tasks.snapshot import COUNTERS, EVENTS, QueueSnapshot
 from tasks.statistics import BOUNDS, ChildStatistics, Histogram, Statistics
 from tasks.statistics import COUNTERS as PASS_COUNTERS
@@ -103,6 +103,14 @@ def test_how_long_it_takes_is_said_where_it_can_be_told(
 ) -> None:
     queue = replace(QUEUE, outstanding=outstanding, drain_rate_per_s=rate)
     assert format_left(sample(queue)) == left
+
+
+def test_gpus_are_shown_with_the_worker_that_uses_them() -> None:
+    gpus = (GpuUse("0", 0.93, 12_100_000_000, 80_000_000_000), GpuUse("1", None, 5 * 10**9, 10**10))
+    seen = sample(replace(QUEUE, workers=[WorkerPresence("w", 1, 2, 2, None, 0.0, gpus)]))
+    assert "GPU 0: 93 %, 12.1 of 80.0 GB; GPU 1: 5.0 of 10.0 GB" in to_line(seen, AT)
+    assert "GPU 0  93 %, 12.1 of 80.0 GB" in drawn(seen)
+    assert json.loads(to_json(seen, AT))["workers"][0]["gpus"][1]["utilization"] is None
 
 
 def test_no_process_is_said_too() -> None:
