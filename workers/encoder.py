@@ -76,19 +76,44 @@ def count_tokens(encoder: Encoder, texts: Sequence[str]) -> list[int]:
     return [len(text) for text in encoder.tokenize(texts)]
 
 
+class Engine(Protocol):
+    """The module of a kind of encoder."""
+
+    def load_encoder(self, settings: Settings) -> Encoder:
+        """What `build_encoder` returns."""
+        ...
+
+    def preload_encoder(self, settings: Settings) -> None:
+        """Load what forked processes can share, for `load_encoder` in them to take.
+
+        The engine's module is imported by then. Must leave nothing that does not survive a fork:
+        no thread, no CUDA. Raises ModelError.
+        """
+        ...
+
+
 def build_encoder(settings: Settings) -> Encoder:
     """The encoder that the settings name, loaded. Raises ModelError with one sentence."""
-    if settings.model == "fake":
-        from workers.fake import FakeEncoder
+    return _import_engine(settings).load_encoder(settings)
 
-        return FakeEncoder(settings)
+
+def preload_encoder(settings: Settings) -> None:
+    """What of it a process can load for those that it will fork. Raises ModelError."""
+    _import_engine(settings).preload_encoder(settings)
+
+
+def _import_engine(settings: Settings) -> Engine:
     try:
-        if settings.backend == "onnx-int8":
-            from workers.onnx_encoder import load_encoder as load_converted
+        if settings.model == "fake":
+            from workers import fake
 
-            return load_converted(settings)
-        from workers.torch_encoder import load_encoder
+            return fake
+        if settings.backend == "onnx-int8":
+            from workers import onnx_encoder
+
+            return onnx_encoder
+        from workers import torch_encoder
     except ImportError as error:
         extra = "int8" if settings.backend == "onnx-int8" else "worker"
         raise ModelError(f"a package is missing ({error}); install embedmill[{extra}]") from error
-    return load_encoder(settings)
+    return torch_encoder

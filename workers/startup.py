@@ -1,7 +1,8 @@
 """How a worker starts and stops: checks, threads, models in children, presence.
 
-`workers` installs it into the Celery app. The main process never touches torch: a pool child loads
-its model after the fork and tells the main process, which stops the worker if it cannot.
+`workers` installs it into the Celery app. The main process loads what children can share, and starts
+no thread and no CUDA for it. A pool child has its model ready after the fork and tells the main
+process, which stops the worker if it cannot.
 """
 
 import logging
@@ -34,6 +35,7 @@ from workers.departure import leave_when_redis_is_silent
 from workers.draining import begin_draining
 from workers.heartbeat import INTERVAL_S, Heartbeat
 from workers.pool import PatientTaskPool
+from workers.preload import preload
 from workers.process import close_resources, open_resources
 from workers.publishing import start_publishing, stop_publishing
 from workers.reports import Report, ReportReader, send_report
@@ -65,6 +67,8 @@ class Startup(bootsteps.StartStopStep):
         except EmbedError as error:
             raise SystemExit(f"embedmill: {error}") from error
         share_threads(count_threads(self._settings, children))
+        if self._forks:
+            self._preload()
         self._announce_main_process()
         self._name = str(worker.hostname)
         self._heartbeat = Heartbeat(self._settings, self._name, children)
@@ -133,6 +137,13 @@ class Startup(bootsteps.StartStopStep):
                 "" if gpus == 1 else "s",
                 gpus,
             )
+
+    def _preload(self) -> None:
+        try:
+            preload(self._settings)
+        except EmbedError as error:
+            logger.critical("%s", error)
+            raise SystemExit(EX_CONFIG) from error
 
     @staticmethod
     def _announce_main_process() -> None:
