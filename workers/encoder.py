@@ -4,7 +4,8 @@ The pipeline and the tests import the protocol; only a process that embeds build
 import their engine when they are built, never before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -76,44 +77,43 @@ def count_tokens(encoder: Encoder, texts: Sequence[str]) -> list[int]:
     return [len(text) for text in encoder.tokenize(texts)]
 
 
-class Engine(Protocol):
-    """The module of a kind of encoder."""
-
-    def load_encoder(self, settings: Settings) -> Encoder:
-        """What `build_encoder` returns."""
-        ...
-
-    def preload_encoder(self, settings: Settings) -> None:
-        """Load what forked processes can share, for `load_encoder` in them to take.
-
-        The engine's module is imported by then. Must leave nothing that does not survive a fork:
-        no thread, no CUDA. Raises ModelError.
-        """
-        ...
-
-
 def build_encoder(settings: Settings) -> Encoder:
     """The encoder that the settings name, loaded. Raises ModelError with one sentence."""
-    return _import_engine(settings).load_encoder(settings)
+    if settings.model == "fake":
+        from workers.fake import FakeEncoder
+
+        return FakeEncoder(settings)
+    with _missing_packages(settings):
+        if settings.backend == "onnx-int8":
+            from workers.onnx_encoder import load_encoder as load_converted
+
+            return load_converted(settings)
+        from workers.torch_encoder import load_encoder
+
+        return load_encoder(settings)
 
 
 def preload_encoder(settings: Settings) -> None:
-    """What of it a process can load for those that it will fork. Raises ModelError."""
-    _import_engine(settings).preload_encoder(settings)
+    """Load of it what processes that are forked from this one can share: `build_encoder` in them
+    finds it. Starts no thread, and nothing of CUDA. Raises ModelError with one sentence."""
+    if settings.model == "fake":
+        from workers import fake  # noqa: F401
 
-
-def _import_engine(settings: Settings) -> Engine:
-    try:
-        if settings.model == "fake":
-            from workers import fake
-
-            return fake
+        return
+    with _missing_packages(settings):
         if settings.backend == "onnx-int8":
-            from workers import onnx_encoder
+            # not ONNX Runtime itself: importing it starts a thread
+            from workers import tokenization  # noqa: F401
+        else:
+            from workers import torch_encoder
 
-            return onnx_encoder
-        from workers import torch_encoder
+            torch_encoder.preload_encoder(settings)
+
+
+@contextmanager
+def _missing_packages(settings: Settings) -> Iterator[None]:
+    try:
+        yield
     except ImportError as error:
         extra = "int8" if settings.backend == "onnx-int8" else "worker"
         raise ModelError(f"a package is missing ({error}); install embedmill[{extra}]") from error
-    return torch_encoder

@@ -61,15 +61,6 @@ class FakeEncoder:
         return vectors
 
 
-def load_encoder(settings: Settings) -> FakeEncoder:
-    """There is nothing to load."""
-    return FakeEncoder(settings)
-
-
-def preload_encoder(_: Settings) -> None:
-    """Nor anything to share but this module."""
-
-
 def fake_card(settings: Settings) -> ModelCard:
     """The fake encoder's card."""
     return ModelCard("fake", settings.fake_dimension, MAX_TOKENS, "cpu")

@@ -67,10 +67,6 @@ def load_encoder(settings: Settings) -> OnnxEncoder:
         raise ModelError(f"the converted model in {folder} cannot be read: {error}") from error
 
 
-def preload_encoder(_: Settings) -> None:
-    """The imported runtime is all: a session has threads, which do not survive a fork."""
-
-
 def _open(graph: Path, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

@@ -1,8 +1,8 @@
 """How a worker starts and stops: checks, threads, models in children, presence.
 
-`workers` installs it into the Celery app. The main process loads what children can share, and starts
-no thread and no CUDA for it. A pool child has its model ready after the fork and tells the main
-process, which stops the worker if it cannot.
+`workers` installs it into the Celery app. The main process loads what its pool children can share,
+and starts neither threads nor CUDA for it. A child has its model ready after the fork and tells the
+main process, which stops the worker if it cannot.
 """
 
 import logging

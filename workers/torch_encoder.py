@@ -16,8 +16,8 @@ from sentence_transformers.sentence_transformer.modules import Transformer
 from tokenizers import Tokenizer
 
 from tasks.errors import ModelError
-from tasks.messages import ModelCard
 from tasks.gpus import list_gpus
+from tasks.messages import ModelCard
 from tasks.settings import Settings, count_threads
 from workers.encoder import TokenizedText, Vectors
 from workers.packing import pack_linears
