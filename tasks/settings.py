@@ -349,7 +349,7 @@ def read_visible_gpus() -> list[str] | None:
 
 
 def show_gpu(name: str) -> None:
-    """Leave one GPU to this process; before it imports torch."""
+    """Leave one GPU to this process; before it asks CUDA for one."""
     os.environ["CUDA_VISIBLE_DEVICES"] = name
 
 

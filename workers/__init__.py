@@ -1,7 +1,7 @@
 """How it is done: what runs inside `celery -A workers worker`.
 
-Importing it connects the worker's start-up to the Celery app and loads nothing heavy: the main
-process must not have touched torch or CUDA when it forks.
+Importing it connects the worker's start-up to the Celery app and loads nothing heavy:
+that comes when the worker starts.
 """
 
 from tasks import app

@@ -4,7 +4,8 @@ The pipeline and the tests import the protocol; only a process that embeds build
 import their engine when they are built, never before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -82,13 +83,37 @@ def build_encoder(settings: Settings) -> Encoder:
         from workers.fake import FakeEncoder
 
         return FakeEncoder(settings)
-    try:
+    with _missing_packages(settings):
         if settings.backend == "onnx-int8":
             from workers.onnx_encoder import load_encoder as load_converted
 
             return load_converted(settings)
         from workers.torch_encoder import load_encoder
+
+        return load_encoder(settings)
+
+
+def preload_encoder(settings: Settings) -> None:
+    """Load of it what processes that are forked from this one can share: `build_encoder` in them
+    finds it. Starts no thread, and nothing of CUDA. Raises ModelError with one sentence."""
+    if settings.model == "fake":
+        from workers import fake  # noqa: F401
+
+        return
+    with _missing_packages(settings):
+        if settings.backend == "onnx-int8":
+            # not ONNX Runtime itself: importing it starts a thread
+            from workers import tokenization  # noqa: F401
+        else:
+            from workers import torch_encoder
+
+            torch_encoder.preload_encoder(settings)
+
+
+@contextmanager
+def _missing_packages(settings: Settings) -> Iterator[None]:
+    try:
+        yield
     except ImportError as error:
         extra = "int8" if settings.backend == "onnx-int8" else "worker"
         raise ModelError(f"a package is missing ({error}); install embedmill[{extra}]") from error
-    return load_encoder(settings)

@@ -19,7 +19,7 @@ TRIALS = 5
 LEAST_GAIN = 1.03
 """Less is noise."""
 MOST_BYTES = 512 * 1024 * 1024
-"""Of weights to pack. Packed ones are a child's own, where those of the file are mapped by all."""
+"""Of weights to pack. Packed ones take memory beside the file's pages, which all have mapped."""
 
 
 class PackedLinear(nn.Module):

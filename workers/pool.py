@@ -1,4 +1,5 @@
-"""Celery's prefork pool, with time limits that count a child's work and not its waiting.
+"""Celery's prefork pool; lost children are replaced at once, and time limits count a child's work and
+not its waiting.
 
 `workers.startup` chooses it before the pool is made. While the store is away children wait and hold
 their jobs; a limit that counted that would fail documents which nothing is wrong with.
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from billiard.pool import RUN
 from celery.concurrency import asynpool as _asynpool
 from celery.concurrency.prefork import TaskPool
 from kombu import asynchronous as _asynchronous
@@ -17,6 +19,9 @@ from workers.waiting import read_waited_s
 stock: Any = _asynpool
 """Its stubs lack what is overridden here."""
 kombu_loop: Any = _asynchronous
+
+DYING_S = 0.02
+"""Between two looks whether a child that has closed its files has ended."""
 
 
 class PatientAsynPool(stock.AsynPool):  # type: ignore[misc]
@@ -28,6 +33,13 @@ class PatientAsynPool(stock.AsynPool):  # type: ignore[misc]
     def _process_cleanup_queues(self, process: Any) -> None:
         super()._process_cleanup_queues(process)
         self.tell_of_end(process.pid)
+
+    def _event_process_exit(self, hub: Any, proc: Any) -> None:
+        """The kernel closes a process' files, which is what the hub sees, a moment before it can
+        be waited for. A child that is not found dead yet would be missing for five seconds."""
+        super()._event_process_exit(hub, proc)
+        if proc in self._pool and self._state == RUN:
+            hub.call_later(DYING_S, self._event_process_exit, hub, proc)
 
     def _on_soft_timeout(self, job: int, soft: float, hard: float | None, hub: Any) -> None:
         left_s = self._left_s(job, soft)

@@ -1,6 +1,7 @@
 """What a process that embeds holds: the model and the store, made once, after any fork.
 
-`workers.startup` opens and closes it in pool children; the task's body calls `embed_documents`,
+`workers.startup` opens and closes it in pool children, where the model may be the one that their
+main process has loaded (`workers.preload`); the task's body calls `embed_documents`,
 which opens it itself in pools of threads and where tasks run eagerly.
 """
 

@@ -1,7 +1,8 @@
 """How a worker starts and stops: checks, threads, models in children, presence.
 
-`workers` installs it into the Celery app. The main process never touches torch: a pool child loads
-its model after the fork and tells the main process, which stops the worker if it cannot.
+`workers` installs it into the Celery app. The main process loads what its pool children can share,
+and starts neither threads nor CUDA for it. A child has its model ready after the fork and tells the
+main process, which stops the worker if it cannot.
 """
 
 import logging
@@ -41,6 +42,7 @@ from workers.gpu_use import GpuMeter
 from workers.heartbeat import INTERVAL_S, LOOK_INTERVAL_S, Heartbeat
 from workers.lane import open_lane
 from workers.pool import PatientAsynPool, PatientTaskPool
+from workers.preload import preload
 from workers.process import close_resources, open_resources
 from workers.publishing import start_publishing, stop_publishing
 from workers.queries import answer
@@ -73,6 +75,8 @@ class Startup(bootsteps.StartStopStep):
         except EmbedError as error:
             raise SystemExit(f"embedmill: {error}") from error
         share_threads(count_threads(self._settings, children))
+        if self._forks:
+            self._preload()
         self._announce_main_process()
         self._name = str(worker.hostname)
         gpus = GpuMeter(list_gpus(self._settings))
@@ -155,6 +159,13 @@ class Startup(bootsteps.StartStopStep):
                 "" if gpus == 1 else "s",
                 gpus,
             )
+
+    def _preload(self) -> None:
+        try:
+            preload(self._settings)
+        except EmbedError as error:
+            logger.critical("%s", error)
+            raise SystemExit(EX_CONFIG) from error
 
     @staticmethod
     def _announce_main_process() -> None:

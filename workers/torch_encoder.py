@@ -1,6 +1,8 @@
-"""The encoder on torch: a SentenceTransformer. Imported only where a model is loaded.
+"""The encoder on torch: a SentenceTransformer. Imported only where a model is loaded, or shared.
 
-A pool child imports it after the fork: torch's thread pools and CUDA do not survive one.
+A worker's main process imports it for its children, and on a CPU loads the model for them.
+Threads of torch's pools do not survive a fork, and CUDA refuses one: until a process has forked it
+computes in one thread and asks nothing of CUDA.
 """
 
 import os
@@ -14,8 +16,9 @@ from sentence_transformers.sentence_transformer.modules import Transformer
 from tokenizers import Tokenizer
 
 from tasks.errors import ModelError
+from tasks.gpus import list_gpus
 from tasks.messages import ModelCard
-from tasks.settings import Settings
+from tasks.settings import Settings, count_threads
 from workers import budgets
 from workers.encoder import TokenizedText, Vectors
 from workers.packing import pack_linears
@@ -87,18 +90,38 @@ class SentenceTransformerEncoder:
         )
 
 
-def load_encoder(settings: Settings, *, pack: bool = True) -> SentenceTransformerEncoder:
-    """The model of the settings on their device. Raises ModelError with one sentence.
+_preloaded: SentenceTransformerEncoder | None = None
 
-    `pack=False` keeps its layers as they are, for exports.
-    """
-    folder = find_weights(settings)
+
+def load_encoder(settings: Settings) -> SentenceTransformerEncoder:
+    """The model of the settings on their device. Raises ModelError with one sentence."""
     device = _device(settings)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    threads = settings.threads or count_threads()
+    if threads:
+        torch.set_num_threads(threads)
+    if _preloaded is not None and device == "cpu":
+        return _preloaded
+    model = load_model(settings, device)
+    if device == "cpu":
+        pack_linears(model)
+    return SentenceTransformerEncoder(model, settings.model_name)
+
+
+def preload_encoder(settings: Settings) -> None:
+    """Load it for processes that are forked from this one, if it runs on a CPU, as far as one can
+    tell without asking CUDA; where that was wrong they load their own. Raises ModelError."""
+    global _preloaded  # noqa: PLW0603  # what children find after the fork
+    torch.set_num_threads(1)
+    if settings.device in {"auto", "cpu"} and not list_gpus(settings):
+        _preloaded = load_encoder(settings.model_copy(update={"device": "cpu", "threads": 1}))
+
+
+def load_model(settings: Settings, device: str) -> SentenceTransformer:
+    """Its layers as they are. Raises ModelError with one sentence."""
+    folder = find_weights(settings)
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model = SentenceTransformer(
+        return SentenceTransformer(
             os.fspath(folder),
             device=device,
             local_files_only=True,
@@ -107,9 +130,6 @@ def load_encoder(settings: Settings, *, pack: bool = True) -> SentenceTransforme
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ModelError(f"EMBED_MODEL={settings.model} cannot be loaded: {reason}") from error
-    if pack and device == "cpu":
-        pack_linears(model)
-    return SentenceTransformerEncoder(model, settings.model_name)
 
 
 def _device(settings: Settings) -> str:

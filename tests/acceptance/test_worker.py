@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from celery import Celery
 from qdrant_client import models
 
 from tasks import embed
+from tasks.gpus import DRIVER
 from tasks.messages import QUEUE
 from tasks.presence import workers
 from tasks.settings import DEFAULT_MODEL, get_settings
@@ -61,16 +63,27 @@ def test_what_cannot_work_ends_the_start_with_a_sentence(
     assert "Traceback" not in program.output()
 
 
-def test_children_that_cannot_load_the_model_end_the_worker(
-    stack_env: dict[str, str], broker: RedisServer, tmp_path: Path
+NO_GPU = pytest.mark.skipif(DRIVER.is_dir(), reason="there is a CUDA device")
+
+
+@pytest.mark.parametrize(
+    ("device", "sentence"),
+    [
+        pytest.param("cpu", "cannot be loaded", id="by the main process"),
+        pytest.param("cuda", "sees no CUDA device", id="by its children", marks=NO_GPU),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_ends_the_worker(
+    stack_env: dict[str, str], broker: RedisServer, tmp_path: Path, device: str, sentence: str
 ) -> None:
     embed.delay("it waits for a better worker")
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "config.json").write_text("{}")
-    program = start(tmp_path, stack_env, "-c", "2", EMBED_MODEL=str(broken), EMBED_COLLECTION="new")
+    changes = {"EMBED_MODEL": str(broken), "EMBED_COLLECTION": "new", "EMBED_DEVICE": device}
+    program = start(tmp_path, stack_env, "-c", "2", **changes)
     assert program.wait(TIMEOUT_S) == 78
-    assert program.output().count("cannot be loaded") == 1
+    assert program.output().count(sentence) == 1
     assert "Traceback" not in program.output()
     assert broker.client.llen(QUEUE) == 1
     assert workers(broker.client) == []
@@ -214,15 +227,12 @@ def make_theirs(qdrant: LocalQdrant) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_only_the_children_load_torch(
+def test_children_share_what_the_main_process_has_loaded(
     broker: RedisServer, stack_env: dict[str, str], tmp_path: Path
 ) -> None:
-    """CUDA and torch's thread pools do not survive a fork."""
-
-    def has_torch(pid: int) -> bool:
-        return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
-
     env = stack_env | {"EMBED_MODEL": DEFAULT_MODEL, "EMBED_COLLECTION": "of-the-real-model"}
     with local_worker(tmp_path, env, concurrency=1) as worker:
-        assert [has_torch(child.pid) for child in worker.children()] == [True]
-        assert not has_torch(worker.program.pid)
+        (child,) = worker.children()
+        loaded = child.memory_full_info()
+        assert loaded.uss < loaded.rss / 3
+        assert psutil.Process(worker.program.pid).memory_info().rss > loaded.rss / 2

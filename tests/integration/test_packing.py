@@ -38,7 +38,7 @@ def test_other_types_stay_as_they_are() -> None:
 
 
 @pytest.mark.usefixtures("faster")
-def test_large_models_keep_the_weights_that_processes_share(
+def test_large_models_keep_the_weights_of_their_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(packing, "MOST_BYTES", 2 * 24 * 96 * 4 - 1)
