@@ -11,7 +11,7 @@ from tasks import app
 from tasks.admission import redis_client
 from tasks.errors import NoAnswer
 from tasks.ledger import run
-from tasks.messages import MESSAGE_DOCUMENTS, QUERY_QUEUE
+from tasks.messages import MESSAGE_DOCUMENTS, QUERY_HEADER, QUERY_QUEUE, QUERY_TASK_NAME
 from tasks.queries import (
     TAKEN,
     TAKEN_MESSAGES,
@@ -78,7 +78,10 @@ def test_what_nobody_waits_for_goes_and_what_is_no_question_stays(
 ) -> None:
     (gone,) = enqueue(settings, "gone")
     run(redis_client(), leave(gone.place["id"], [], settings))
-    strange = [b"no JSON", orjson.dumps({"headers": {"task": "another"}}), b"[1]"]
+    place = {**gone.place, "box": "another list"}
+    elsewhere = {"headers": {"task": QUERY_TASK_NAME, QUERY_HEADER: place}}
+    another = {"headers": {"task": "another", QUERY_HEADER: gone.place}}
+    strange = [b"no JSON", orjson.dumps(elsewhere), orjson.dumps(another), b"[1]"]
     broker.client.rpush(QUERY_QUEUE, *strange)  # the next that would be served
     (asked,) = enqueue(settings, "asked")
     assert take_now(settings) == [asked.place]
