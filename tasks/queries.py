@@ -217,7 +217,8 @@ def take(child: str, settings: Settings) -> Call[list[bytes]]:
     remember_s = round(settings.query_timeout_s) + 60
     limits = (TAKEN_MESSAGES, MESSAGE_DOCUMENTS, remember_s)
     keys = (ASKED, QUERY_QUEUE, f"{TAKEN}{child}")
-    return Call(TAKE, keys, [QUERY_TASK_NAME, QUERY_HEADER, *limits], list, settings.broker_url)
+    names = (QUERY_TASK_NAME, QUERY_HEADER, ANSWERS)
+    return Call(TAKE, keys, [*names, *limits], list, settings.broker_url)
 
 
 def disown(client: redis.Redis, child: str, reason: str, settings: Settings) -> int:

@@ -9,6 +9,7 @@ document: none is taken while one runs alone.
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from tasks.admission import redis_client
 from tasks.errors import BrokerDown, EmbedError
@@ -23,7 +24,10 @@ from workers.waiting import add_wait
 logger = logging.getLogger(__name__)
 
 LOOK_S = 0.01
-"""Between two looks for queries: one takes 0.2 ms, and a call of the model on a CPU some 100 ms."""
+"""Between two looks for queries that find none: one takes 0.2 ms, and a call of the model on a CPU
+some 100 ms."""
+LOOKS = 20
+"""As many times as long as such a look took, if that is more, as where a disk slows Redis down."""
 REST = 0.5
 """Of the time that queries took, before the next look: documents have a call of the model, and a
 third of a child's time, however many queries there are. More would mean a second call, whenever a
@@ -53,37 +57,42 @@ class Lane:
         if began_s < self._next_at:
             return 0.0
         try:
-            spent_s = self._serve(began_s)
+            served = self._serve()
         except BrokerDown as error:
             logger.debug("no look for queries: %s", error)
             self._unsure = True
             self._next_at = time.monotonic() + SILENCE_S
             return 0.0
-        self._next_at = time.monotonic() + max(LOOK_S, REST * spent_s)
-        return spent_s
+        ended_s = time.monotonic()
+        took_s = ended_s - began_s
+        self._next_at = ended_s + max(LOOK_S, (REST if served else LOOKS) * took_s)
+        return took_s if served else 0.0
 
-    def _serve(self, began_s: float) -> float:
+    def _serve(self) -> bool:
         """Raises BrokerDown when nobody knows whether something was taken."""
         if self._unsure:
             self._disown()
-            self._unsure = False
         try:
             messages = run(redis_client(), take(self._child, self._settings))
-            if not messages:
-                return 0.0
-            self._answer([unpack(message) for message in messages], self._child)
+            if messages:
+                self._answer([unpack(message) for message in messages], self._child)
         except BrokerDown:
             raise
         except Exception as error:
-            self._disown()
+            self._unsure = True
+            with suppress(BrokerDown):
+                self._disown()
             if isinstance(error, EmbedError) and error.retryable:
                 raise
             logger.exception("queries failed")
-        return time.monotonic() - began_s
+            return True
+        return bool(messages)
 
     def _disown(self) -> None:
+        """What was taken and not answered. Raises BrokerDown."""
         reason = "the process that worked on it could not answer: ask again"
         disown(redis_client(), self._child, reason, self._settings)
+        self._unsure = False
 
 
 class GivingWay:

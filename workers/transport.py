@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, compress
 from queue import Empty
+from threading import RLock
 from time import monotonic
 from typing import Any
 
@@ -127,6 +128,7 @@ class Channel(stock.Channel):  # type: ignore[misc]
 
     def close(self) -> None:
         self._closing = True
+        self.connection.cycle.forget(self)
         if self._in_poll:
             with suppress(Empty, *self.connection_errors):
                 self._brpop_read()
@@ -283,6 +285,7 @@ class Poller(stock.MultiChannelPoller):  # type: ignore[misc]
         self.delivers_batches = False
         self._swept_at = float("-inf")
         self._keeper: LeaseKeeper | None = None
+        self._renewing = RLock()
 
     def listen(self, channel: Channel, wait: Wait) -> None:
         """See to it that an answer is outstanding."""
@@ -335,8 +338,14 @@ class Poller(stock.MultiChannelPoller):  # type: ignore[misc]
     def renew_leases(self) -> None:
         """Of all that the open channels hold."""
         for channel in tuple(self._channels):
-            if channel._qos is not None:
-                channel._qos.renew()
+            with self._renewing:
+                if channel in self._channels and channel._qos is not None:
+                    channel._qos.renew()
+
+    def forget(self, channel: Channel) -> None:
+        """It is about to close: returns when no thread uses it any more to renew."""
+        with self._renewing:
+            self.discard(channel)
 
     def keep_leases(self) -> None:
         """Renew them from a thread until the poller is closed."""

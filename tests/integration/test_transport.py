@@ -1,6 +1,7 @@
 """Delivery over a real Redis: what a consumer of this transport gets, and what it leaves."""
 
 import json
+from threading import Event
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tasks.messages import QUERY_QUEUE
 from tests.consuming import LEASE_S, Consuming, connected, consuming, publish
 from tests.redis_server import RedisServer
 from workers.leases import FETCH_QUERIES, QUARANTINE
+from workers.transport import Channel
 
 MALFORMED = [
     b"",
@@ -352,3 +354,48 @@ def test_one_sweep_puts_back_all_that_a_dead_worker_held(broker: RedisServer) ->
             connection.default_channel.qos.restore_visible()
         assert (held(broker), broker.client.llen("a")) == ((0, 0), count)
         assert json.loads(broker.client.lindex("a", -1) or "")["headers"]["redelivered"]
+
+
+def test_a_channel_closes_after_a_renewal_that_runs(
+    broker: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the thread that keeps leases would use connections that are gone."""
+    renewing, closing, closed = Event(), Event(), Event()
+    seen: list[bool] = []
+    publish(broker.url, "a", 1)
+
+    def renew() -> None:
+        renewing.set()
+        assert closing.wait(20)
+        seen.append(closed.wait(0.1))
+
+    with consuming(broker.url, visibility_timeout=LEASE_S) as consumer:
+        consumer.receive(1)
+        poller = consumer.channel.connection.cycle
+        monkeypatch.setattr(consumer.channel.qos, "renew", renew)
+        assert renewing.wait(20)
+        forget = poller.forget
+
+        def forget_slowly(channel: Any) -> None:
+            closing.set()
+            forget(channel)
+            closed.set()
+
+        monkeypatch.setattr(poller, "forget", forget_slowly)
+    assert seen == [False]
+
+
+def test_queries_stay_in_redis_while_no_child_is_idle(
+    broker: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle = False
+    monkeypatch.setattr(Channel, "takes_queries", staticmethod(lambda: idle))
+    publish(broker.url, QUERY_QUEUE, "query")
+    publish(broker.url, "a", "document")
+    with consuming(broker.url, ["a", QUERY_QUEUE]) as consumer:
+        assert consumer.receive(1) == ["document"]
+        for _ in range(5):
+            consumer.turn()
+        assert broker.client.llen(QUERY_QUEUE) == 1
+        idle = True
+        assert consumer.receive(2) == ["document", "query"]
