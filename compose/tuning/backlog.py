@@ -67,8 +67,11 @@ class Backlog:
             httpx.delete(url, timeout=TIMEOUT_S)
 
     def _documents(self, count: int) -> Iterator[Document]:
+        """A text that comes again is another one: workers embed the same text of a pass once."""
         for _ in range(count):
-            yield Document(str(self._sent), self._texts[self._sent % len(self._texts)])
+            turn, place = divmod(self._sent, len(self._texts))
+            text = self._texts[place]
+            yield Document(str(self._sent), f"{text} {turn}" if turn else text)
             self._sent += 1
 
 
