@@ -50,6 +50,7 @@ class Options:
 
 def run(files: Sequence[str], options: Options) -> None:
     """Exits with 130 after Ctrl-C. Raises SettingsError, InputError, StackError."""
+    _check_folders(options)
     settings = settings_for(options.data_dir)
     texts = read_texts(files, settings)
     home = (options.data_dir or settings.data_dir).resolve()
@@ -85,6 +86,13 @@ def run(files: Sequence[str], options: Options) -> None:
         click.echo("Interrupted: this is what was found until then; nothing was applied.")
         sys.exit(EXIT_INTERRUPTED)
     _apply(options, advice, home)
+
+
+def _check_folders(options: Options) -> None:
+    """Before minutes are spent. Raises InputError."""
+    for path in (options.json, options.png):
+        if path and not path.parent.is_dir():
+            raise InputError(f"{path} cannot be written: there is no folder {path.parent}")
 
 
 def _measure(ground: Ground, budget: Budget, console: Console) -> tuple[Findings | None, bool]:

@@ -5,13 +5,14 @@ Only `compose.tuning` imports it.
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import httpx
 import redis
 
 from tasks.broker import redis_errors
 from tasks.celery import app
-from tasks.ledger import Ledger, run, sweep_pages
+from tasks.ledger import TOTALS, Ledger, run, sweep_pages
 from tasks.messages import QUEUE, Document, Options
 from tasks.settings import Settings
 from tasks.snapshot import read_queue
@@ -62,18 +63,20 @@ class Backlog:
     def forget(self) -> None:
         """Delete the collection; a Qdrant that does not do it keeps a little more than it must."""
         url = f"{self._settings.qdrant_url}/collections/{self._options.collection}"
-        httpx.delete(url, timeout=TIMEOUT_S)
+        with suppress(httpx.HTTPError):
+            httpx.delete(url, timeout=TIMEOUT_S)
 
     def _documents(self, count: int) -> Iterator[Document]:
+        """A text that comes again is another one: workers embed the same text of a pass once."""
         for _ in range(count):
-            yield Document(str(self._sent), self._texts[self._sent % len(self._texts)])
+            turn, place = divmod(self._sent, len(self._texts))
+            text = self._texts[place]
+            yield Document(str(self._sent), f"{text} {turn}" if turn else text)
             self._sent += 1
 
 
 def count_settled(client: redis.Redis, settings: Settings) -> int:
     """Texts that were done or have failed since Redis began. Raises BrokerDown."""
-    from tasks.ledger import TOTALS
-
     with redis_errors(settings.broker_url):
         done, failed = client.hmget(TOTALS, "done", "failed")
     return int(done or 0) + int(failed or 0)

@@ -12,6 +12,9 @@ from enum import StrEnum
 
 MARGIN = 0.02
 """A setting has to be so much faster to be worth leaving the simpler one."""
+INDIFFERENCE = 0.05
+"""One that is surely less than so much faster, and seems less than `MARGIN`, is measured no more:
+telling 2 % from nothing would take the time of several other comparisons."""
 MOST_PAIRS = 6
 PRIOR_SPREAD, PRIOR_WEIGHT = 0.05, 2
 """Before anything is known: 5 % between two rounds, worth two observations."""
@@ -34,7 +37,7 @@ class Verdict(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """Challenger over incumbent: the mean ratio with its 90 % interval, over `pairs` pairs of
-    rounds. `verdict` EQUAL: not better by the margin, and not surely worse."""
+    rounds. `verdict` EQUAL: hardly better, and not surely worse."""
 
     verdict: Verdict
     ratio: float = 1.0
@@ -92,8 +95,9 @@ def _verdict(ratio: float, low: float, high: float, pairs: int, most_pairs: int)
         return Verdict.WORSE
     if low > 1 and ratio >= 1 + MARGIN and pairs > 1:
         return Verdict.BETTER
-    settled = high < 1 + MARGIN or (pairs >= most_pairs and ratio < 1 + MARGIN / 2)
-    return Verdict.EQUAL if settled and pairs > 1 else Verdict.UNSURE
+    settled = high < 1 + INDIFFERENCE or pairs >= most_pairs
+    hardly_better = settled and ratio < 1 + MARGIN and pairs > 1
+    return Verdict.EQUAL if hardly_better else Verdict.UNSURE
 
 
 def _scatter(ratios: Sequence[float]) -> tuple[float, int]:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import httpx
+import redis
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 from compose.errors import OutOfTime, StackError
 from compose.probes import has_warm_children
@@ -24,7 +26,7 @@ from compose.tuning.gpu import GpuMeter
 from compose.tuning.measurements import Round
 from compose.tuning.points import Point
 from compose.tuning.usage import UsageMeter, memory_bytes
-from tasks.broker import connect, redis_errors
+from tasks.broker import redis_errors
 from tasks.messages import QUEUE
 from tasks.settings import Settings
 from tasks.snapshot import read_queue
@@ -68,7 +70,10 @@ class Mill:
         """`settings` name the stack's own servers, `environment` is that of its workers."""
         self._stack, self._settings, self._environment = stack, settings, environment
         self._texts, self._gpu = texts, gpu
-        self._client = connect(settings)
+        # patient: on a busy machine an answer may take longer than the web would wait for it
+        self._client: redis.Redis = redis.Redis.from_url(
+            settings.broker_url, socket_timeout=REPLY_S
+        )
         self._control = Celery(broker=settings.broker_url, set_as_current=False).control
         handover = GPU_HANDOVER if gpus else CPU_HANDOVER
         self.pass_texts = settings.handover_documents or handover[0]
@@ -223,10 +228,13 @@ class Mill:
 
     def _tell(self, command: Callable[..., object], worker: Worker) -> None:
         deadline_s = time.monotonic() + IDLE_S
-        while not command(QUEUE, destination=[worker.name], reply=True, timeout=REPLY_S):
-            self._stack.check()
-            if time.monotonic() > deadline_s:
-                raise StackError(f"the worker {worker.point} does not answer")
+        try:
+            while not command(QUEUE, destination=[worker.name], reply=True, timeout=REPLY_S):
+                self._stack.check()
+                if time.monotonic() > deadline_s:
+                    raise StackError(f"the worker {worker.point} does not answer")
+        except OperationalError as error:
+            raise StackError(f"the private Redis does not answer: {error}") from error
 
     def _backlog(self) -> Backlog:
         self._collections += 1

@@ -81,11 +81,16 @@ def _table(found: Findings) -> Table:
     table.add_column("settings", no_wrap=True)
     for name in ("texts/s", "beside the best", "1 text", "memory", "cores", "pass", "call"):
         table.add_column(name, justify="right", no_wrap=True)
+    has_gpu = any(_gpu(one) for one in found.measured.values())
+    if has_gpu:
+        table.add_column("GPU", justify="right", no_wrap=True)
     table.add_column("held back by", no_wrap=True)
     for point, one in found.measured.items():
         if one.rounds or one.single_rounds:
             style = "bold green" if point == found.best else ""
-            table.add_row(*_cells(found, point, one), style=style)
+            bound = diagnose(found.space, point, one.last).bound
+            gpu = [_gpu(one)] if has_gpu else []
+            table.add_row(*_cells(found, point, one), *gpu, bound, style=style)
     return table
 
 
@@ -98,7 +103,11 @@ def _cells(found: Findings, point: Point, one: Measured) -> Iterator[str]:
     yield f"{one.last.usage.own_cores:.1f}"
     yield f"{one.last.work.texts_per_pass:,.0f}"
     yield f"{one.last.tokens_per_call:,.0f}"
-    yield diagnose(found.space, point, one.last).bound
+
+
+def _gpu(one: Measured) -> str:
+    share = one.last.usage.gpu if one.rounds or one.single_rounds else None
+    return "" if share is None else f"{share:.0%}".replace("%", " %")
 
 
 def _compared(found: Findings, point: Point) -> str:

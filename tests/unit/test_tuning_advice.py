@@ -275,6 +275,21 @@ def test_durations_are_read(text: str, seconds: float) -> None:
     assert parse_duration(click.Context(main), option, text) == seconds
 
 
+def test_a_folder_that_is_not_there_is_named_before_anything_is_measured(tmp_path: Path) -> None:
+    path = str(tmp_path / "no" / "found.json")
+    result = CliRunner().invoke(main, ["tune", "--json", path])
+    assert result.exit_code == 1
+    assert f"{path} cannot be written: there is no folder" in result.output
+
+
+def test_a_gpus_use_is_shown_where_it_is_known() -> None:
+    measured_ = {DEFAULT: Measured(5.0, 10**9, [0.01], [round_(gpu=0.97)])}
+    found = findings(space=GPU_SPACE, best=DEFAULT, measured=measured_, comparisons=[])
+    console = Console(file=io.StringIO(), width=140)
+    show(found, advise(found, 60.0), console)
+    assert "97 %" in console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
+
+
 @pytest.mark.parametrize("arguments", [["--budget", "soon"], ["--max-wait", "0"], ["no-such-file"]])
 def test_bad_arguments_are_refused(arguments: list[str]) -> None:
     result = CliRunner().invoke(main, ["tune", *arguments])

@@ -194,6 +194,21 @@ def test_the_same_rates_are_equal_and_the_simpler_stays() -> None:
 def test_wide_scatter_is_never_sure() -> None:
     ratios = [1.5, 0.75, 1.4, 0.8, 1.3, 0.9]
     assert judge(ratios, Noise()).verdict is Verdict.UNSURE
+    assert judge([1.0, 1.06, 0.98], Noise()).verdict is Verdict.UNSURE
+
+
+def test_equals_are_told_early() -> None:
+    """Most comparisons near the summit are between equals; each pair costs many seconds."""
+    random, pairs = Random(5), []
+    for _ in range(200):
+        noise, ratios = Noise(), list[float]()
+        noise.learn([math.exp(random.gauss(0, 0.03)) for _ in range(8)])
+        judgement = Judgement(Verdict.UNSURE)
+        while judgement.verdict is Verdict.UNSURE and len(ratios) < 6:
+            ratios.append(math.exp(random.gauss(0, 0.03)))
+            judgement = judge(ratios, noise)
+        pairs.append(len(ratios))
+    assert sum(pairs) / len(pairs) < 3.5
 
 
 def test_noise_is_learnt_from_what_was_compared() -> None:
