@@ -1,5 +1,5 @@
-"""Celery's prefork pool; lost children are replaced at once, and time limits count a child's work and
-not its waiting.
+"""Celery's prefork pool: lost children are replaced at once, and time limits count a child's work
+and not its waiting.
 
 `workers.startup` chooses it before the pool is made. While the store is away children wait and hold
 their jobs; a limit that counted that would fail documents which nothing is wrong with.
