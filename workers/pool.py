@@ -1,4 +1,4 @@
-"""Celery's prefork pool; lost children are replaced at once, and time limits count a child's work
+"""Celery's prefork pool: lost children are replaced at once, and time limits count a child's work
 and not its waiting.
 
 `workers.startup` chooses it before the pool is made. While the store is away children wait and hold

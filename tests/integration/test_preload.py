@@ -52,7 +52,8 @@ def _preload_without_cuda(settings: Settings) -> None:
         patch.object(torch.cuda, "_lazy_init", side_effect=unasked),
     ):
         preload(settings)
-    assert not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    initialized: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    assert not initialized
 
 
 def _compute(settings: Settings) -> None:
