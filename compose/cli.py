@@ -110,6 +110,7 @@ def qdrant(data_dir: Path | None, port: int) -> None:
 @WEB_URL
 @click.option("--batch", type=click.IntRange(1, 4096), default=64, help="Documents a request.")
 @click.option("--wait/--no-wait", default=True, help="Until all is settled. [wait]")
+@click.option("--resume", is_flag=True, help="Go on where an interrupted run stopped.")
 @click.option("--text-column", default="text", show_default=True, help="Of CSV and Parquet.")
 @click.option("--id-column", help="Of CSV and Parquet. [id, where there is one]")
 def ingest(
@@ -117,6 +118,7 @@ def ingest(
     url: str | None,
     text_column: str,
     id_column: str | None,
+    resume: bool,
     **options: Any,
 ) -> None:
     """Send files, folders and patterns: .txt and .md by paragraph, .jsonl by line ({"text", "id"?,
@@ -124,7 +126,7 @@ def ingest(
     from compose.ingest import Options, run
     from compose.tables import Columns
 
-    run(files, url, Options(**options), Columns(text_column, id_column))
+    run(files, url, Options(**options), Columns(text_column, id_column), resume=resume)
 
 
 @main.command()

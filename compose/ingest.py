@@ -5,18 +5,20 @@ Reads, sends and follows at the same time, in constant memory.
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from threading import Event
 
 import click
 from rich.console import Console
 
 from compose.addresses import find_web
-from compose.errors import IngestStopped, Interrupted, WebDown
+from compose.errors import IngestStopped, InputError, Interrupted, WebDown
 from compose.following import Follower, Tally
 from compose.interruption import EXIT_INTERRUPTED
 from compose.items import Item, batches
+from compose.journal import Journal, journal_path
 from compose.patience import Patience
 from compose.progress import Display, Reading, make_display
 from compose.reading import Sources
@@ -57,20 +59,22 @@ class Ingestion:
         *,
         share_read: Callable[[], float | None] = lambda: None,
         check: Callable[[], None] = lambda: None,
+        journal: Journal | None = None,
     ) -> None:
         """`share_read` says how much of the input has been read, from 0 to 1; `check` is called
-        again and again and may raise."""
+        again and again and may raise; `journal` has what is not to be sent any more."""
         self._client = client
         self._options = options
         self._display = display
         self._share_read = share_read
         self._check = check
+        self._journal = journal or Journal()
         self._stop = Event()
         self._patience = Patience(self._stop, display.say)
         self._follower = Follower(client, self._patience)
         self._sender: Sender | None = None
         self._began_s = self._looked_s = time.monotonic()
-        self._all_read = False
+        self._all_read = self._all_accepted = False
 
     @property
     def tally(self) -> Tally:
@@ -105,25 +109,41 @@ class Ingestion:
         tally = self.tally
         if not tally.accepted:
             return "Nothing was accepted."
-        return (
-            f"Accepted and left to the workers: {tally.accepted:,} texts, jobs: {tally.jobs:,}.\n"
-            f"To follow the last: embedmill job {self._follower.last_job_id} --watch"
-        )
+        lines = [
+            f"Accepted and left to the workers: {tally.accepted:,} texts, jobs: {tally.jobs:,}.",
+            f"To follow the last: embedmill job {self._follower.last_job_id} --watch",
+        ]
+        if self._journal.resumable and not self._all_accepted:
+            lines.append("To send the rest: the same command with --resume")
+        return "\n".join(lines)
 
     def _send(self, items: Iterable[Item]) -> None:
         sender = Sender(
-            self._client, self._patience, self._options.fields, stop=self._stop, tick=self._tick
+            self._client,
+            self._patience,
+            self._options.fields,
+            key=self._journal.key,
+            stop=self._stop,
+            tick=self._tick,
         )
         try:
             with sender:
                 self._sender = sender
-                for batch in batches(items, self._options.batch):
+                for batch in batches(self._unsent(items), self._options.batch):
                     sender.send(batch)
                     self._tick()
                 self._all_read = True
                 sender.finish()
         finally:
             self._note_accepted()
+            self._journal.save(now=True)
+        self._all_accepted = True
+        self._journal.remove()
+
+    def _unsent(self, items: Iterable[Item]) -> Iterator[Item]:
+        for number, item in enumerate(items):
+            if number not in self._journal:
+                yield replace(item, number=number)
 
     def _tick(self) -> None:
         self._check()
@@ -138,6 +158,8 @@ class Ingestion:
         assert self._sender is not None
         for receipt, batch in self._sender.take_accepted():
             self._follower.add(receipt, batch)
+            self._journal.note(batch)
+        self._journal.save()
 
     def _reading(self) -> Reading:
         follower = self._follower
@@ -146,41 +168,69 @@ class Ingestion:
         )
 
     def _total(self) -> int | None:
-        accepted = self.tally.accepted
+        accepted, before = self.tally.accepted, self._journal.before
         share = 1.0 if self._all_read else self._share_read()
-        return round(accepted / share) if share else None
+        return round((accepted + before) / share) - before if share else None
 
 
-def run(given: Sequence[str], url: str | None, options: Options, columns: Columns) -> None:
+def run(
+    given: Sequence[str], url: str | None, options: Options, columns: Columns, *, resume: bool
+) -> None:
     """The verb: exits with 1 when a document failed, with 130 after Ctrl-C."""
     sources = Sources(given, columns)
-    console = Console(stderr=True)
-    with (
-        WebClient(find_web(get_settings(), url)) as client,
-        make_display(console) as display,
-    ):
+    web_url = find_web(get_settings(), url)
+    said = {"url": web_url, **options.fields, **asdict(columns)}
+    journal = _open_journal(sources, said, resume=resume)
+    with WebClient(web_url) as client, make_display(Console(stderr=True)) as display:
         greet(client, display)
-        if sources.skipped:
-            display.say(f"Note: {sources.skipped}.")
-        ingestion = Ingestion(client, options, display, share_read=lambda: sources.share_read)
+        for note in filter(None, (sources.skipped, _describe_journal(journal, resume=resume))):
+            display.say(f"Note: {note}.")
+        ingestion = Ingestion(
+            client, options, display, share_read=lambda: sources.share_read, journal=journal
+        )
         try:
             ingestion.run(sources)
         except KeyboardInterrupt:
             display.say(f"Interrupted. {ingestion.describe_accepted()}")
             sys.exit(EXIT_INTERRUPTED)
-    _report(ingestion, sources, given)
+    _report(ingestion, sources, given, journal.before)
 
 
-def _report(ingestion: Ingestion, sources: Sources, given: Sequence[str]) -> None:
+def _open_journal(sources: Sources, said: dict[str, str | None], *, resume: bool) -> Journal:
+    """What comes from a pipe cannot be read again."""
+    if all(Path(name).is_file() for name in sources.names):
+        path = journal_path(get_settings().cache_dir, sources.names, said)
+        return Journal(path, resume=resume)
+    if resume:
+        raise InputError("--resume needs files: what comes from a pipe cannot be read again")
+    return Journal()
+
+
+def _describe_journal(journal: Journal, *, resume: bool) -> str:
+    if resume and journal.before:
+        return f"going on after {journal.before:,} texts that an earlier run has sent"
+    if resume:
+        return "there is nothing to go on with, so this begins at the beginning"
+    if journal.found:
+        return (
+            f"an earlier run with these files sent {journal.found:,} texts and was interrupted; "
+            "this one begins at the beginning, --resume would have gone on"
+        )
+    return ""
+
+
+def _report(ingestion: Ingestion, sources: Sources, given: Sequence[str], before: int) -> None:
     if sources.rows_without_text:
         click.echo(f"Rows without a text, passed over: {sources.rows_without_text:,}")
-    if not ingestion.tally.accepted:
+    if not ingestion.tally.accepted and before:
+        click.echo("An earlier run has sent all of it.")
+    elif not ingestion.tally.accepted:
         names = ", ".join("standard input" if name == STDIN else name for name in given)
         click.echo(f"There is no text in {names}: nothing was sent.")
     elif not ingestion.waits:
         click.echo(ingestion.describe_accepted())
     else:
-        click.echo(summarize(ingestion.tally, ingestion.seconds))
+        click.echo(summarize(ingestion.tally, ingestion.seconds, before=before))
         sys.exit(1 if ingestion.tally.failed + ingestion.tally.lost else 0)
 
 
@@ -196,9 +246,10 @@ def greet(client: WebClient, display: Display) -> None:
         display.say(f"Note: {trouble.detail}.")
 
 
-def summarize(tally: Tally, seconds: float) -> str:
-    """What became of the texts, and the first failures."""
+def summarize(tally: Tally, seconds: float, *, before: int = 0) -> str:
+    """What became of the texts, and the first failures; `before` were sent by earlier runs."""
     counts = {
+        "sent before": before,
         "accepted": tally.accepted,
         "done": tally.done,
         "failed": tally.failed,

@@ -16,13 +16,15 @@ REQUEST_BYTES = 4 * 1024 * 1024
 class Item:
     """A document as JSON, its own id if it has one, and where it comes from, for messages.
 
-    `identity` tells whether two items are the same document: the id, or else the text's.
+    `identity` tells whether two items are the same document: the id, or else the text's. `number`
+    is its place in the whole input, from 0.
     """
 
     place: str
     body: bytes
     id: str | None
     identity: str
+    number: int = 0
 
 
 Batch = Sequence[Item]
@@ -37,13 +39,15 @@ def make_item(place: str, document: Mapping[str, Any]) -> Item:
 
 
 def batches(items: Iterable[Item], documents: int) -> Iterator[list[Item]]:
-    """Requests' worths: at most `documents` items, and no id twice, in the items' order."""
+    """Requests' worths in the items' order: at most `documents`, no id twice, and no gap in the
+    numbers, so that a run that goes on makes the same requests."""
     batch: list[Item] = []
     seen: set[str] = set()
     size_bytes = 0
     for item in items:
         full = len(batch) == documents or size_bytes + len(item.body) > REQUEST_BYTES
-        if batch and (full or item.id in seen):
+        gap = batch and item.number > batch[-1].number + 1
+        if batch and (full or gap or item.id in seen):
             yield batch
             batch, seen, size_bytes = [], set(), 0
         batch.append(item)

@@ -28,13 +28,16 @@ class Sender:
         patience: Patience,
         options: dict[str, str],
         *,
+        key: Callable[[Batch], str],
         stop: Event,
         tick: Callable[[], None],
     ) -> None:
-        """`tick` is called again and again while something is waited for."""
+        """`key` tells one batch from all others, in whatever run; `tick` is called again and again
+        while something is waited for."""
         self._client = client
         self._patience = patience
         self._options = options
+        self._key = key
         self._stop = stop
         self._tick = tick
         self._pool = ThreadPoolExecutor(REQUESTS_IN_FLIGHT, thread_name_prefix="send")
@@ -92,9 +95,9 @@ class Sender:
 
     def _deliver(self, batch: Batch) -> None:
         """In a thread of the pool. What is too large as one request is sent as two."""
-        bodies = [item.body for item in batch]
+        bodies, key = [item.body for item in batch], self._key(batch)
         try:
-            receipt = self._patience.call(lambda: self._client.embed(bodies, self._options))
+            receipt = self._patience.call(lambda: self._client.embed(bodies, self._options, key))
         except WebRefused as error:
             if error.status != httpx.codes.REQUEST_ENTITY_TOO_LARGE or len(batch) == 1:
                 raise _blame(error, batch) from error

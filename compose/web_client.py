@@ -57,11 +57,12 @@ class WebClient:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def embed(self, documents: Sequence[bytes], options: dict[str, str]) -> Accepted:
-        """Documents, each as JSON, as one job. Raises WebBusy, WebDown, WebRefused."""
+    def embed(self, documents: Sequence[bytes], options: dict[str, str], key: str) -> Accepted:
+        """Documents, each as JSON, as one job, and as the same one when it is repeated with the
+        same key. Raises WebBusy, WebDown, WebRefused."""
         fields = orjson.dumps(options)[1:]
         body = b'{"documents":[%b]' % b",".join(documents) + (b"," if options else b"") + fields
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
         return self._call(Accepted, "POST", "/embed", content=body, headers=headers)
 
     def job(self, job_id: str) -> JobOut:

@@ -192,7 +192,8 @@ class Settings(BaseSettings):
     )
     cache_dir: Path = Field(
         default=Path("~/.cache/embedmill"),
-        description="Where converted models are kept; may be deleted at any time.",
+        description="Where converted models are kept, and how far interrupted ingestions came; "
+        "may be deleted at any time.",
     )
     fake_dimension: int = Field(default=384, ge=2, le=4096, description="Of the fake encoder.")
     fake_call_ms: float = Field(

@@ -118,7 +118,7 @@ def mill(
     servers: tuple[dict[str, str], WebServer], qdrant: LocalQdrant, tmp_path: Path
 ) -> Iterator[Mill]:
     env, web = servers
-    mill = Mill(env, web, qdrant, tmp_path)
+    mill = Mill(env | {"EMBED_CACHE_DIR": str(tmp_path / "cache")}, web, qdrant, tmp_path)
     yield mill
     mill.settle()
 
@@ -213,6 +213,35 @@ def test_ctrl_c_says_what_was_accepted_and_job_follows_and_cancels_it(mill: Mill
     assert shown.returncode == 0
     assert re.search(rf"job +{found[2]}", shown.stdout)
     assert re.search(r"state +(done|cancelled)", shown.stdout)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_run_goes_on_and_accepts_each_document_once(
+    number: signal.Signals, mill: Mill
+) -> None:
+    before, collection = mill.total("accepted_texts"), f"resumed-{number.name}"
+    rows = [{"id": str(n), "text": f"{collection} {n}"} for n in range(6 * LIMIT)]
+    arguments = [mill.write("a.jsonl", rows), "--collection", collection, "--resume"]
+    program = mill.ingesting(*arguments)
+    journals = mill.folder / "cache" / "ingests"
+    program.wait_until(lambda: list(journals.glob("*.json")), "it has been noted how far it is")
+    program.send(number)
+    program.wait()
+    assert "there is nothing to go on with" in program.output()
+    done = mill.ingest(*arguments)
+    assert done.returncode == 0, done.stderr
+    found = re.search(r"going on after (\d+) texts", done.stderr)
+    assert found, done.stderr
+    assert f"sent before {found[1]}, accepted {6 * LIMIT - int(found[1])}, " in done.stdout
+    assert mill.total("accepted_texts") - before == 6 * LIMIT
+    assert len(mill.payloads(collection)) == 6 * LIMIT
+    assert not list(journals.iterdir())
+
+
+def test_standard_input_cannot_be_resumed(mill: Mill) -> None:
+    done = mill.ingest("-", "--resume")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "what comes from a pipe cannot be read again" in done.stderr
 
 
 def test_an_unknown_job_is_one_sentence(mill: Mill) -> None:

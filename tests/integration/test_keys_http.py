@@ -56,7 +56,7 @@ def test_a_key_works_until_it_is_revoked_and_is_never_logged(
     monkeypatch.setenv("EMBED_API_KEY", add("commands", "ingest"))
     get_settings.cache_clear()
     with WebClient(web.url) as commands:
-        assert commands.embed([b'{"text": "a"}'], {}).accepted == 1
+        assert commands.embed([b'{"text": "a"}'], {}, "k").accepted == 1
 
 
 def test_browsers_get_no_leave_for_other_origins(web: WebServer) -> None:

@@ -1,6 +1,7 @@
 """Files as documents."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -85,6 +86,15 @@ def test_batches_are_bounded_and_hold_no_id_twice() -> None:
     items = [make_item("p", {"text": "t", "id": own_id}) for own_id in ids]
     found = [[item.id for item in batch] for batch in batches(items, 4)]
     assert found == [["a", "b", None], ["a", None, None, None], ["c"]]
+
+
+def test_no_batch_reaches_over_a_gap() -> None:
+    items = [replace(make_item("p", {"text": "t"}), number=n) for n in (0, 1, 4, 5, 6, 7)]
+    assert [[item.number for item in batch] for batch in batches(items, 3)] == [
+        [0, 1],
+        [4, 5, 6],
+        [7],
+    ]
 
 
 def test_batches_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import pytest
 from compose.errors import InputError, WebRefused
 from compose.following import Follower
 from compose.items import Item, make_item
+from compose.journal import Journal
 from compose.patience import Patience
 from compose.sending import REQUESTS_IN_FLIGHT, Sender
 from compose.web_client import WebClient
@@ -28,7 +29,7 @@ class StandIn(WebClient):
         self.jobs: dict[str, JobOut] = {}
         self._lock = Lock()
 
-    def embed(self, documents: Sequence[bytes], options: dict[str, str]) -> Accepted:
+    def embed(self, documents: Sequence[bytes], options: dict[str, str], key: str) -> Accepted:
         texts = [orjson.loads(document)["text"] for document in documents]
         with self._lock:
             self.started.append(texts)
@@ -55,7 +56,8 @@ def web() -> Iterator[StandIn]:
 @contextmanager
 def sender(web: StandIn, tick: Callable[[], None]) -> Iterator[Sender]:
     stop = Event()
-    with Sender(web, Patience(stop, lambda _: None), {}, stop=stop, tick=tick) as sending:
+    patience = Patience(stop, lambda _: None)
+    with Sender(web, patience, {}, key=Journal().key, stop=stop, tick=tick) as sending:
         yield sending
 
 
