@@ -5,7 +5,7 @@ Redis: an encoder and a store stand behind protocols. One bad document never hur
 whatever fails together is tried again alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -30,6 +30,8 @@ PROBE = "A short sentence that every model can read."
 T = TypeVar("T")
 R = TypeVar("R")
 Vector = NDArray[np.float32]
+Known = dict[str, Vector | EmbedError]
+"""What the texts of a pass have become, so that one which stands in it twice is encoded once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def encode_whole(
 ) -> list[Vector | EmbedError]:
     """The vector of each text, or what kept it from being made. Raises EncoderBroken."""
     whole = {at: Cut([text]) for at, text in enumerate(texts)}
-    made = _encode(whole, encoder, budget_tokens, Timings())
+    made = _encode(whole, encoder, budget_tokens, {}, Timings())
     found = (made[at] for at in range(len(texts)))
     return [one if isinstance(one, EmbedError) else one[0] for one in found]
 
@@ -108,11 +110,12 @@ def _embed(
     refused = {at: cut for at, cut in enumerate(cuts) if isinstance(cut, EmbedError)}
     readable = {at: cut for at, cut in enumerate(cuts) if isinstance(cut, Cut)}
     groups = _group(readable, encoder.card.max_tokens, budget_tokens)
+    known: Known = {}
     with Upserts(store, options.collection, timings, overlap=len(groups) > 1) as upserts:
         for group in groups:
             with timings.stage("encode"):
                 chosen = {at: readable[at] for at in group}
-                made = _encode(chosen, encoder, budget_tokens, timings)
+                made = _encode(chosen, encoder, budget_tokens, known, timings)
             refused |= {at: found for at, found in made.items() if isinstance(found, EmbedError)}
             points = {
                 at: _points(documents[at], readable[at], vectors, options, encoder.card)
@@ -169,20 +172,23 @@ def _cut_one(read: TokenizedText, on_long: OnLong, encoder: Encoder) -> Cut | Em
 
 
 def _encode(
-    cuts: Mapping[int, Cut], encoder: Encoder, budget_tokens: int, timings: Timings
+    cuts: Mapping[int, Cut], encoder: Encoder, budget_tokens: int, known: Known, timings: Timings
 ) -> dict[int, list[Vector] | EmbedError]:
-    """The vectors of each cut's chunks, or what kept one of them from being made."""
-    texts = [chunk for cut in cuts.values() for chunk in cut.chunks]
-    found: dict[int, Vector | EmbedError] = {}
+    """The vectors of each cut's chunks, or what kept one of them from being made.
+
+    What is in `known` is not encoded again, and what is encoded is added to it.
+    """
+    chunks = [chunk for cut in cuts.values() for chunk in cut.chunks]
+    texts = list({chunk.text: chunk for chunk in chunks if chunk.text not in known}.values())
     for batch in plan([min(len(text), encoder.card.max_tokens) for text in texts], budget_tokens):
-        vectors = _encode_batch([texts[at] for at in batch], encoder, timings)
-        found.update(zip(batch, vectors, strict=True))
-    in_order = iter([found[at] for at in range(len(texts))])
-    return {at: _gather(cut, in_order) for at, cut in cuts.items()}
+        chosen = [texts[at] for at in batch]
+        vectors = _encode_batch(chosen, encoder, timings)
+        known.update(zip((text.text for text in chosen), vectors, strict=True))
+    return {at: _gather(cut, known) for at, cut in cuts.items()}
 
 
-def _gather(cut: Cut, vectors: Iterator[Vector | EmbedError]) -> list[Vector] | EmbedError:
-    own = [next(vectors) for _ in cut.chunks]
+def _gather(cut: Cut, known: Known) -> list[Vector] | EmbedError:
+    own = [known[chunk.text] for chunk in cut.chunks]
     errors = [vector for vector in own if isinstance(vector, EmbedError)]
     return errors[0] if errors else [v for v in own if not isinstance(v, EmbedError)]
 

@@ -124,7 +124,7 @@ def test_vectors_belong_to_their_texts_whatever_the_plan() -> None:
 def test_model_calls_keep_to_the_budget() -> None:
     encoder = Picky()
     run(
-        place(*["four words of text"] * 40, ids=[str(n) for n in range(40)]),
+        place(*[f"four words of {n}" for n in range(40)]),
         CHUNK,
         encoder,
         Recorder(),
@@ -132,6 +132,20 @@ def test_model_calls_keep_to_the_budget() -> None:
         timings=Timings(),
     )
     assert max(len(call) for call in encoder.calls) == 4
+
+
+def test_a_text_that_stands_twice_in_a_pass_is_encoded_once() -> None:
+    encoder, store = Picky(), Recorder()
+    texts = ["again", "once", "again", f"{LONG} again", LONG, "poison", "poison"]
+    outcomes = run(place(*texts), CHUNK, encoder, store, 16, timings=Timings())
+    assert [outcome.state for outcome in outcomes] == ["done"] * 5 + ["failed"] * 2
+    answered = [text for call in encoder.calls for text in call if "poison" not in call]
+    assert len(answered) == len(set(answered))
+    assert {point.payload["document_id"] for point in store.points.values()} == {
+        f"d{number}" for number in range(5)
+    }
+    for point in store.points.values():
+        assert np.array_equal(point.vector, encode_texts(Picky(), [point.payload["text"]])[0])
 
 
 def test_a_long_text_becomes_chunks() -> None:
