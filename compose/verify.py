@@ -150,7 +150,8 @@ def _check_done(entries: Sequence[Entry], store: Store) -> Iterator[Difference]:
 def describe_points(entry: Entry, points: Mapping[tuple[str, int], Payload]) -> str:
     """What is wrong with the points of a done document; empty if nothing is.
 
-    Another text of the same id may have been accepted later: its number is higher.
+    Another text of the same id may have been accepted later: its number is higher. An unchanged
+    document is there under the number of an earlier acceptance.
     """
     first = points.get((entry.id, 0))
     if first is None:
@@ -162,7 +163,7 @@ def describe_points(entry: Entry, points: Mapping[tuple[str, int], Payload]) -> 
             return f"chunk {chunk + 1} of {chunks} is not in the store"
         if point.get("document_id") != entry.id:
             return f"its point belongs to {point.get('document_id')!r}"
-        if int(point.get("sequence", 0)) < entry.sequence:
+        if int(point.get("sequence", 0)) < entry.sequence and not entry.unchanged:
             return (
                 f"the store has a text that was accepted earlier (number {point.get('sequence')}, "
                 f"not {entry.sequence})"

@@ -23,7 +23,8 @@ import redis
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
-from tasks.broker import redis_errors, refusal, text
+from tasks.broker import redis_errors, refusal
+from tasks.claims import Claim, read_claim
 from tasks.errors import EmbedError, JobNotFound, ModelMismatch, QueueFull
 from tasks.messages import HEADER, Coordinates, Outcome
 from tasks.presence import COLLECTIONS
@@ -106,37 +107,14 @@ class Submission:
     collection: str
     on_long: str
     queue: str
+    contents: Sequence[str] = ()
+    """A digest of what each document carries; without them all differ from all others."""
     due_at: float = 0.0
     """When it may begin, in Unix seconds; what is past means now."""
     letters: Sequence[str] = ()
     """The dead letters that it replays; they go in the step that accepts it."""
     numbers: Sequence[int] = ()
     """The acceptance numbers that the documents of these letters keep."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The documents of a message that are not settled: indices in their job, ascending.
-
-    `expired` when the job's record is gone. A document's acceptance number is `sequence` + index,
-    or has its place in `numbers`: replayed documents keep theirs.
-    `suspect` when an earlier claim of this message ended without a word: its process was lost.
-    `done` and `failed` count those of its documents that have ended already. `waited_s`: since the
-    job was accepted.
-    """
-
-    expired: bool
-    sequence: int
-    indices: tuple[int, ...]
-    suspect: bool = False
-    done: int = 0
-    failed: int = 0
-    numbers: tuple[int, ...] = ()
-    waited_s: float = field(default=0.0, compare=False)
-
-    def number(self, index: int) -> int:
-        """A document's acceptance number."""
-        return self.numbers[index] if self.numbers else self.sequence + index
 
 
 class Ledger:
@@ -178,11 +156,14 @@ class Ledger:
             args += (_job(submission), orjson.dumps(submission.ids), *submission.envelopes)
         return self._call(ACCEPT, keys, args, _AcceptReply(limits, submissions, read))
 
-    def claim(self, place: Coordinates) -> Call[Claim]:
-        """Which documents of a message still want doing; marks them as started."""
+    def claim(self, place: Coordinates, ids: Sequence[str] = ()) -> Call[Claim]:
+        """Which documents of a message still want doing; marks them as started.
+
+        `ids` are those of all its documents; without them none is uncontested.
+        """
         job = job_key(place["job"])
         keys = [job, f"{job}:open", f"{job}:endings", TOTALS]
-        return self._call(CLAIM, keys, [place["start"], place["count"]], _claim)
+        return self._call(CLAIM, keys, [place["start"], place["count"], *ids], read_claim)
 
     def release(self, place: Coordinates) -> Call[int]:
         """A claimed message goes back without blame: its next claim does not suspect it."""
@@ -230,6 +211,8 @@ class Ledger:
                 int(outcome.truncated),
                 _error_row(outcome) if outcome.state == "failed" or outcome.code else "",
                 dead.get(outcome.index, b"").decode(),
+                outcome.id,
+                int(outcome.unchanged),
             ]
             for outcome in outcomes
         ]
@@ -315,21 +298,6 @@ def _error_row(outcome: Outcome) -> str:
     return orjson.dumps(row).decode()
 
 
-def _claim(reply: Any) -> Claim:
-    if text(reply[0]) == "expired":
-        return Claim(expired=True, sequence=0, indices=())
-    return Claim(
-        expired=False,
-        sequence=int(reply[1]),
-        suspect=bool(reply[2]),
-        done=int(reply[3]),
-        failed=int(reply[4]),
-        indices=tuple(map(int, reply[5])),
-        numbers=tuple(orjson.loads(reply[6])) if reply[6] else (),
-        waited_s=max(float(reply[7]), 0.0),
-    )
-
-
 def _job(submission: Submission) -> bytes:
     fields: dict[str, Any] = {
         "id": submission.job_id,
@@ -337,6 +305,7 @@ def _job(submission: Submission) -> bytes:
         "on_long": submission.on_long,
         "due": submission.due_at,
         "sizes": submission.sizes,
+        "contents": submission.contents,
         "messages": len(submission.envelopes),
     }
     if submission.letters:

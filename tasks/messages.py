@@ -51,11 +51,15 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class PlacedDocument:
-    """A document with its index in the job and its acceptance number."""
+    """A document with its index in the job and its acceptance number.
+
+    `uncontested`: whoever else may still write it writes the same.
+    """
 
     index: int
     sequence: int
     document: Document
+    uncontested: bool = False
 
 
 class Coordinates(TypedDict):
@@ -72,14 +76,15 @@ State = Literal["done", "failed", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one document ended. `points` counts the points written; `code` and `detail` say why it
-    failed, `attempts` how often it was tried alone."""
+    """How one document ended. `points` counts the points written, none when it is `unchanged`;
+    `code` and `detail` say why it failed, `attempts` how often it was tried alone."""
 
     index: int
     id: str
     state: State
     points: int = 0
     truncated: bool = False
+    unchanged: bool = False
     code: str = ""
     detail: str = ""
     attempts: int = 1

@@ -1,7 +1,7 @@
 """Which documents a job took in and how each of them ended: reading only. Any package may import.
 
 A job keeps its ids as one JSON array, and of its endings those alone that are neither `open` (their
-index is a field of the `open` hash) nor `done`. All of it expires with the job.
+index is a field of the `open` hash) nor just `done`. All of it expires with the job.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,12 +25,14 @@ _ENDINGS: Mapping[int, Ending] = {ord("f"): "failed", ord("c"): "cancelled"}
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A document of a job; `sequence` is its acceptance number."""
+    """A document of a job; `sequence` is its acceptance number. `unchanged`: it is done, and the
+    store has an older acceptance of the same."""
 
     index: int
     id: str
     sequence: int
     ending: Ending
+    unchanged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def read_roster(client: redis.Redis, job_id: str, settings: Settings) -> Roster:
         accepted=accepted,
         counts={"open": accepted - sum(settled.values()), **settled},
         entries=[
-            Entry(index, document_id, number, _ending(index, endings or b"", still_open))
+            Entry(index, document_id, number, *_ending(index, endings or b"", still_open))
             for index, (document_id, number) in enumerate(
                 zip(orjson.loads(ids or b"[]"), numbers, strict=False)
             )
@@ -78,7 +80,9 @@ def read_roster(client: redis.Redis, job_id: str, settings: Settings) -> Roster:
     )
 
 
-def _ending(index: int, endings: bytes, still_open: set[int]) -> Ending:
+def _ending(index: int, endings: bytes, still_open: set[int]) -> tuple[Ending, bool]:
+    """How it ended, and whether it was unchanged."""
     if index in still_open:
-        return "open"
-    return _ENDINGS.get(endings[index], "done") if index < len(endings) else "done"
+        return "open", False
+    ending = endings[index] if index < len(endings) else 0
+    return _ENDINGS.get(ending, "done"), ending == ord("u")

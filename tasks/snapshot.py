@@ -17,7 +17,16 @@ from tasks.settings import Settings
 
 UNACKED = "unacked"
 """kombu's hash of messages that a worker holds."""
-COUNTERS = ("accepted", "done", "failed", "cancelled", "refused", "points", "truncated")
+COUNTERS = (
+    "accepted",
+    "done",
+    "failed",
+    "cancelled",
+    "refused",
+    "points",
+    "truncated",
+    "unchanged",
+)
 EVENTS = ("refusals", "redelivered", "returned", "dead_letters")
 """Further totals: requests refused, messages whose work began again after their process was lost,
 messages given back because store or ledger were away, dead letters ever written."""
@@ -37,6 +46,7 @@ class JobSnapshot:
     cancelled: int
     truncated: int
     points: int
+    unchanged: int
     rate_per_s: float
     eta_s: float | None
     created_at: float
@@ -135,6 +145,7 @@ def _job(job_id: str, reply: Sequence[Any]) -> JobSnapshot:
         model=values["model"],
         **counts,
         truncated=int(values.get("truncated", 0)),
+        unchanged=int(values.get("unchanged", 0)),
         points=int(values.get("points", 0)),
         rate_per_s=round(rate, 3),
         eta_s=(round(left / rate, 1) if rate else None) if left else 0.0,

@@ -5,6 +5,7 @@ stock producers, stock workers and Flower read the same queue.
 """
 
 import base64
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -76,11 +77,18 @@ def build_submission(app: Celery, slices: Sequence[Slice], options: Options) -> 
         job_id=slices[0].place["job"],
         ids=[row["id"] for part in slices for row in part.documents],
         sizes=[size for part in slices for size in part.sizes],
+        contents=[name for part in slices for name in digest_contents(part.encoded, options)],
         envelopes=[_message(app, part, options) for part in slices],
         collection=options.collection,
         on_long=options.on_long,
         queue=QUEUE,
     )
+
+
+def digest_contents(encoded: Sequence[bytes], options: Options) -> list[str]:
+    """What tells one content from another: the document in JSON, and how it is embedded."""
+    how = options.on_long.encode()
+    return [hashlib.blake2b(row, digest_size=8, key=how).hexdigest() for row in encoded]
 
 
 def envelope(message: Any, routing_key: str, **properties: Any) -> bytes:

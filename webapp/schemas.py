@@ -75,7 +75,11 @@ class DocumentError(BaseModel):
 
 
 class JobOut(BaseModel):
-    """A job and what became of its documents; `errors` holds the first 100."""
+    """A job and what became of its documents; `errors` holds the first 100.
+
+    `unchanged` documents are among those that are done: what was stored before is the same, so
+    nothing was embedded or written.
+    """
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -89,6 +93,7 @@ class JobOut(BaseModel):
     cancelled: int
     truncated: int
     points: int
+    unchanged: int = 0
     rate_per_s: float
     eta_s: float | None
     created_at: float

@@ -19,6 +19,7 @@ from typing import Any
 from celery.exceptions import Reject
 
 from tasks.admission import ledger, redis_client
+from tasks.claims import Claim
 from tasks.documents import parse_documents, parse_options
 from tasks.errors import (
     BrokerDown,
@@ -28,13 +29,13 @@ from tasks.errors import (
     JobNotFound,
     StoreDown,
 )
-from tasks.ledger import Call, Claim, Submission, T, run
+from tasks.ledger import Call, Submission, T, run
 from tasks.letters import write_letter
 from tasks.messages import QUEUE, Coordinates, Document, Options, Outcome, PlacedDocument
 from tasks.results import Summary, all_failed, summarize, summarize_job
 from tasks.settings import get_settings
 from tasks.snapshot import read_job
-from tasks.submission import new_job_id, slice_job
+from tasks.submission import digest_contents, new_job_id, slice_job
 from workers.draining import is_draining
 from workers.pipeline import fail
 from workers.process import embed_documents
@@ -67,7 +68,12 @@ class Delivery:
         """The documents that are left to do."""
         start = self.place["start"]
         return [
-            PlacedDocument(index, claim.number(index), self.documents[index - start])
+            PlacedDocument(
+                index,
+                claim.number(index),
+                self.documents[index - start],
+                uncontested=index in claim.uncontested,
+            )
             for index in claim.indices
         ]
 
@@ -164,7 +170,8 @@ def _claim(delivery: Delivery) -> "_Work | Exception":
     try:
         if delivery.foreign:
             _adopt(delivery)
-        claim: Claim = _reach_ledger(ledger().claim(delivery.place))
+        ids = [document.id for document in delivery.documents]
+        claim = _reach_ledger(ledger().claim(delivery.place, ids))
     except BrokerDown as error:
         return _reject(delivery, error)
     if claim.expired:
@@ -184,6 +191,7 @@ def _adopt(delivery: Delivery) -> None:
         options.collection,
         options.on_long,
         QUEUE,
+        contents=digest_contents(part.encoded, options),
     )
     _reach_ledger(ledger().accept(adopted, mode="forced"))
 

@@ -32,9 +32,11 @@ class FakeEncoder:
     """With EMBED_FAKE_POISON, what no process survives to read: as a crash in a real model's
     native code would, it leaves no time for an exception."""
 
+    recipe = ""
+    budget_tokens = BUDGET_TOKENS
+
     def __init__(self, settings: Settings) -> None:
         self.card = fake_card(settings)
-        self.budget_tokens = BUDGET_TOKENS
         self._call_s = settings.fake_call_ms / 1000
         self._text_s = settings.fake_text_ms / 1000
         self._poisonous = settings.fake_poison

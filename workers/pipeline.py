@@ -1,10 +1,11 @@
-"""From documents to points in the store: count, cut, plan, encode, check, upsert.
+"""From documents to points in the store: compare, count, cut, plan, encode, check, upsert.
 
 The child's resources (`workers.process`) run it. It knows neither HTTP nor Celery nor torch nor
 Redis: an encoder and a store stand behind protocols. One bad document never hurts its neighbours:
 whatever fails together is tried again alone.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -16,14 +17,18 @@ from tasks.errors import (
     EmbedError,
     EncoderBroken,
     ModelError,
+    StoreRejected,
     TextTooLong,
 )
-from tasks.messages import ModelCard, OnLong, Options, Outcome, PlacedDocument, point_id
+from tasks.messages import OnLong, Options, Outcome, PlacedDocument, point_id
 from workers.encoder import Encoder, TokenizedText, encode_texts
+from workers.fingerprints import find_unchanged, fingerprint
 from workers.isolation import together_or_alone
 from workers.plan import Size, plan, plan_upserts
 from workers.timings import Timings
 from workers.upserts import MAX_POINTS, Point, Upserts, VectorStore
+
+logger = logging.getLogger(__name__)
 
 PROBE = "A short sentence that every model can read."
 
@@ -53,14 +58,18 @@ def run(
 ) -> list[Outcome]:
     """One outcome a document, in the documents' order.
 
-    Of documents with the same id the one with the highest sequence is stored. An older one counts
-    as done with it, and is embedded itself only if the newer one fails. What it costs is added to
+    What stands in the store already as it would be written is left alone. Of documents with the
+    same id the one with the highest sequence is stored. An older one counts as done with it, and is
+    embedded itself only if the newer one fails. What it costs is added to
     `timings`. Raises StoreDown and EncoderBroken, for which no document is to blame: the caller
     gives them all back.
     """
-    outcomes: dict[int, Outcome] = {}
+    with timings.stage("store_wait"):
+        unchanged = _find_unchanged(documents, options, encoder, store)
+    outcomes = {at: _leave(documents[at]) for at in unchanged}
+    timings.texts += len(documents) - len(unchanged)
     stored: set[str] = set()
-    waiting = list(range(len(documents)))
+    waiting = [at for at in range(len(documents)) if at not in outcomes]
     while waiting:
         batch = _newest(documents, waiting)
         chosen = [documents[at] for at in batch]
@@ -72,6 +81,25 @@ def run(
                 outcomes[at] = Outcome(documents[at].index, documents[at].document.id, "done")
         waiting = [at for at in waiting if at not in outcomes]
     return [outcomes[at] for at in range(len(documents))]
+
+
+def _find_unchanged(
+    documents: Sequence[PlacedDocument], options: Options, encoder: Encoder, store: VectorStore
+) -> set[int]:
+    """Positions of those that stand in the store as they would be written."""
+    asked = {placed.document.id for placed in documents if placed.uncontested}
+    if not asked:
+        return set()
+    try:
+        stored = store.read(options.collection, asked)
+    except StoreRejected as error:
+        logger.warning("cannot tell what is unchanged in %s: %s", options.collection, error)
+        return set()
+    return find_unchanged(documents, options, encoder, stored)
+
+
+def _leave(placed: PlacedDocument) -> Outcome:
+    return Outcome(placed.index, placed.document.id, "done", unchanged=True)
 
 
 def encode_whole(
@@ -118,7 +146,7 @@ def _embed(
                 made = _encode(chosen, encoder, budget_tokens, known, timings)
             refused |= {at: found for at, found in made.items() if isinstance(found, EmbedError)}
             points = {
-                at: _points(documents[at], readable[at], vectors, options, encoder.card)
+                at: _points(documents[at], readable[at], vectors, options, encoder)
                 for at, vectors in made.items()
                 if not isinstance(vectors, EmbedError)
             }
@@ -230,15 +258,16 @@ def _points(
     cut: Cut,
     vectors: Sequence[Vector],
     options: Options,
-    card: ModelCard,
+    encoder: Encoder,
 ) -> list[Point]:
     document = placed.document
     shared = {
         "document_id": document.id,
         "chunks": len(vectors),
-        "model": card.name,
+        "model": encoder.card.name,
         "sequence": placed.sequence,
         "metadata": document.metadata,
+        "fingerprint": fingerprint(document, options, encoder),
     }
     return [
         Point(

@@ -73,7 +73,6 @@ def embed_documents(
             store.ensure_collection(options.collection, encoder.card)
     except (ModelMismatch, StoreRejected) as error:
         return [fail(placed, error) for placed in documents]
-    timings.texts += len(documents)
     return run(documents, options, encoder, store, use.budget_tokens, timings=timings)
 
 

@@ -19,7 +19,7 @@ from tasks.settings import Settings
 from workers.encoder import TokenizedText, Vectors
 from workers.packing import pack_linears
 from workers.tokenization import TextTokenizer
-from workers.weights import find_weights
+from workers.weights import find_weights, read_revision
 
 DTYPES = {"torch": torch.float32, "torch-bf16": torch.bfloat16, "torch-fp16": torch.float16}
 
@@ -32,9 +32,11 @@ numbers are from the literature, see docs/decisions/0010-encoders.md."""
 class SentenceTransformerEncoder:
     """Embeds exactly as `model.encode` does, from token ids."""
 
-    def __init__(self, model: SentenceTransformer, name: str) -> None:
+    def __init__(self, model: SentenceTransformer, name: str, made_of: str) -> None:
+        """`made_of` tells weights and engine from others."""
         self.model = model.eval()
         self.tokenizer = _tokenizer(model)
+        self.recipe = f"{made_of} {self.tokenizer.prompt}"
         self.card = ModelCard(name, _dimension(model), _max_tokens(model), model.device.type)
         self.budget_tokens = BUDGET_TOKENS.get(self.card.device, BUDGET_TOKENS["cpu"])
         # what is no transformer of texts (static embeddings, say) reads texts its own way
@@ -113,7 +115,8 @@ def load_encoder(settings: Settings, *, pack: bool = True) -> SentenceTransforme
         raise ModelError(f"EMBED_MODEL={settings.model} cannot be loaded: {reason}") from error
     if pack and device == "cpu":
         pack_linears(model)
-    return SentenceTransformerEncoder(model, settings.model_name)
+    made_of = f"{settings.backend} {read_revision(folder)}"
+    return SentenceTransformerEncoder(model, settings.model_name, made_of)
 
 
 def _device(settings: Settings) -> str:

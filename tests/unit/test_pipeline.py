@@ -1,6 +1,6 @@
 """The pipeline settles each document once, and one bad document never hurts its neighbours."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import pytest
@@ -11,12 +11,14 @@ from tasks.settings import Settings
 from tests.processes import wait_until
 from workers.encoder import TokenizedText, Vectors, encode_texts
 from workers.fake import MAX_TOKENS, FakeEncoder
+from workers.fingerprints import fingerprint
 from workers.pipeline import run
 from workers.plan import LEAST_POINTS
 from workers.timings import Timings
-from workers.upserts import MAX_POINTS, Point
+from workers.upserts import MAX_POINTS, Point, Stored
 
 CHUNK = Options("documents")
+STORED = ("document_id", "sequence", "chunks", "fingerprint")
 LONG = " ".join(f"word{number}." for number in range(2 * MAX_TOKENS + 10))
 
 
@@ -27,8 +29,17 @@ class Recorder:
         self.points: dict[str, Point] = {}
         self.calls: list[int] = []
         self.refused = refused
+        self.reads = 0
 
     def ensure_collection(self, name: str, card: ModelCard) -> None: ...
+
+    def read(self, collection: str, document_ids: Collection[str]) -> list[Stored]:
+        self.reads += 1
+        return [
+            Stored(one.id, *(one.payload[name] for name in STORED))
+            for one in self.points.values()
+            if one.payload["document_id"] in document_ids
+        ]
 
     def upsert(self, collection: str, points: Sequence[Point]) -> None:
         if any(self.refused in point.payload["text"] for point in points):
@@ -108,6 +119,7 @@ def test_a_point_has_exactly_the_promised_payload() -> None:
         "model": "fake",
         "sequence": 100,
         "metadata": {"n": 0},
+        "fingerprint": fingerprint(Document("d0", "hello world", {"n": 0}), CHUNK, Picky()),
     }
     assert np.array_equal(point.vector, encode_texts(Picky(), ["hello world"])[0])
 
