@@ -2,6 +2,7 @@
 import it.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ class Claim:
     `suspect` when an earlier claim of this message ended without a word: its process was lost.
     `uncontested` are those of the indices whose document nobody else may still write with another
     content: neither a message that is not settled nor a dead letter.
+    `overtaken` are those of which a deletion was accepted later, with its number.
     `done` and `failed` count those of its documents that have ended already. `waited_s`: since the
     job was accepted.
     """
@@ -31,6 +33,7 @@ class Claim:
     failed: int = 0
     numbers: tuple[int, ...] = ()
     uncontested: frozenset[int] = frozenset()
+    overtaken: Mapping[int, int] = field(default_factory=dict)
     waited_s: float = field(default=0.0, compare=False)
 
     def number(self, index: int) -> int:
@@ -51,5 +54,11 @@ def read_claim(reply: Any) -> Claim:
         indices=tuple(map(int, reply[5])),
         numbers=tuple(orjson.loads(reply[6])) if reply[6] else (),
         uncontested=frozenset(map(int, reply[8])),
+        overtaken=read_overtaken(reply[9]),
         waited_s=max(float(reply[7]), 0.0),
     )
+
+
+def read_overtaken(flat: Sequence[Any]) -> dict[int, int]:
+    """Numbers of deletions by the index of what they win over, from a script's reply."""
+    return {int(index): int(number) for index, number in zip(flat[::2], flat[1::2], strict=True)}

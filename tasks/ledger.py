@@ -24,7 +24,7 @@ import redis.asyncio
 from redis.exceptions import NoScriptError
 
 from tasks.broker import redis_errors, refusal
-from tasks.claims import Claim, read_claim
+from tasks.claims import Claim, read_claim, read_overtaken
 from tasks.errors import EmbedError, JobNotFound, ModelMismatch, QueueFull
 from tasks.messages import HEADER, Coordinates, Outcome
 from tasks.presence import COLLECTIONS
@@ -109,6 +109,8 @@ class Submission:
     queue: str
     contents: Sequence[str] = ()
     """A digest of what each document carries; without them all differ from all others."""
+    delete: bool = False
+    """Its documents are to be deleted."""
     due_at: float = 0.0
     """When it may begin, in Unix seconds; what is past means now."""
     letters: Sequence[str] = ()
@@ -202,7 +204,32 @@ class Ledger:
 
         `letters` are the dead letters of failed documents, by their index.
         """
-        dead = letters or {}
+        return self._settle(job_id, outcomes, letters or {}, {}, lambda reply: int(reply[0]))
+
+    def settle_written(
+        self,
+        job_id: str,
+        outcomes: Sequence[Outcome],
+        letters: Mapping[int, bytes],
+        numbers: Mapping[int, int],
+    ) -> Call[Mapping[int, int]]:
+        """The same after a write, with the acceptance numbers of what may have been written.
+
+        The reply says, by index, which of these are not settled because a deletion was accepted
+        later, and its number: what is older has to go from the store first.
+        """
+        return self._settle(
+            job_id, outcomes, letters, numbers, lambda reply: read_overtaken(reply[1])
+        )
+
+    def _settle(
+        self,
+        job_id: str,
+        outcomes: Sequence[Outcome],
+        dead: Mapping[int, bytes],
+        numbers: Mapping[int, int],
+        read: Callable[[Any], T],
+    ) -> Call[T]:
         rows = [
             [
                 outcome.index,
@@ -213,6 +240,7 @@ class Ledger:
                 dead.get(outcome.index, b"").decode(),
                 outcome.id,
                 int(outcome.unchanged),
+                numbers.get(outcome.index, 0),
             ]
             for outcome in outcomes
         ]
@@ -224,7 +252,7 @@ class Ledger:
             settings.dead_letters,
             settings.dead_letter_bytes,
         ]
-        return self._call(SETTLE, _settle_keys(job_id), args, int)
+        return self._call(SETTLE, _settle_keys(job_id), args, read)
 
     def cancel(self, job_id: str) -> Call[int]:
         """Settle all that has not started as cancelled; the reply counts it, -1: no such job."""
@@ -306,6 +334,7 @@ def _job(submission: Submission) -> bytes:
         "due": submission.due_at,
         "sizes": submission.sizes,
         "contents": submission.contents,
+        "delete": submission.delete,
         "messages": len(submission.envelopes),
     }
     if submission.letters:

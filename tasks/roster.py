@@ -4,9 +4,9 @@ A job keeps its ids as one JSON array, and of its endings those alone that are n
 index is a field of the `open` hash) nor just `done`. All of it expires with the job.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from typing import Any, Literal
 
 import orjson
@@ -19,6 +19,7 @@ from tasks.settings import Settings
 
 Ending = Literal["open", "done", "failed", "cancelled"]
 
+PAGE_JOBS = 1000
 SETTLED: tuple[Ending, ...] = ("done", "failed", "cancelled")
 _ENDINGS: Mapping[int, Ending] = {ord("f"): "failed", ord("c"): "cancelled"}
 
@@ -45,6 +46,8 @@ class Roster:
     counts: Mapping[Ending, int]
     entries: Sequence[Entry]
     errors: Sequence[Mapping[str, Any]]
+    deletes: bool = False
+    """Its documents were to be deleted."""
 
 
 def read_roster(client: redis.Redis, job_id: str, settings: Settings) -> Roster:
@@ -77,7 +80,43 @@ def read_roster(client: redis.Redis, job_id: str, settings: Settings) -> Roster:
             )
         ],
         errors=[orjson.loads(row) for row in errors],
+        deletes="delete" in fields,
     )
+
+
+def find_deletions(client: redis.Redis, collection: str, settings: Settings) -> dict[str, int]:
+    """The number of the last deletion of each document that has begun, as far as its job is known.
+
+    Looks at all jobs: for audits. Raises BrokerDown.
+    """
+    found: dict[str, int] = {}
+    with redis_errors(settings.broker_url):
+        for job_id in _deleting(client, collection):
+            for entry in _deleted(client, job_id, settings):
+                found[entry.id] = max(entry.sequence, found.get(entry.id, 0))
+    return found
+
+
+def _deleting(client: redis.Redis, collection: str) -> Iterator[str]:
+    """Ids of the jobs that delete documents of the collection."""
+    start = job_key("")
+    names = (text(key) for key in client.scan_iter(f"{start}*", count=PAGE_JOBS))
+    jobs = (name for name in names if ":" not in name.removeprefix(start))
+    while page := list(islice(jobs, PAGE_JOBS)):
+        pipe = client.pipeline(transaction=False)
+        for job in page:
+            pipe.hmget(job, "collection", "delete")
+        for job, (name, deletes) in zip(page, pipe.execute(), strict=True):
+            if deletes and text(name) == collection:
+                yield job.removeprefix(start)
+
+
+def _deleted(client: redis.Redis, job_id: str, settings: Settings) -> Sequence[Entry]:
+    try:
+        entries = read_roster(client, job_id, settings).entries
+    except JobNotFound:  # it has expired since it was listed
+        return ()
+    return [entry for entry in entries if entry.ending in ("done", "open")]
 
 
 def _ending(index: int, endings: bytes, still_open: set[int]) -> tuple[Ending, bool]:

@@ -6,7 +6,7 @@ stock producers, stock workers and Flower read the same queue.
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -56,14 +56,25 @@ def new_job_id() -> str:
 
 def slice_job(job_id: str, documents: Sequence[Document], *, split: bool = True) -> list[Slice]:
     """Cut a job into messages of bounded size; `split=False` makes it one, of any size."""
-    rows = [_row(document) for document in documents]
+    return _slice(Coordinates(v=1, job=job_id, start=0, count=0), map(_row, documents), split)
+
+
+def slice_deletion(job_id: str, ids: Sequence[str]) -> list[Slice]:
+    """The same of documents that are to be deleted. Their rows have no text, which a worker that
+    knows of no deletions refuses."""
+    place = Coordinates(v=1, job=job_id, start=0, count=0, delete=True)
+    return _slice(place, ({"id": name} for name in ids), split=True)
+
+
+def _slice(place: Coordinates, documents: Iterable[dict[str, Any]], split: bool) -> list[Slice]:
+    rows, job_id = list(documents), place["job"]
     encoded = [orjson.dumps(row) for row in rows]
     sizes = list(map(len, encoded))
     spans = cut_into_spans(sizes, MESSAGE_DOCUMENTS, MESSAGE_BYTES) if split else [(0, len(rows))]
     return [
         Slice(
             task_id=job_id if len(spans) == 1 else f"{job_id}.{number}",
-            place=Coordinates(v=1, job=job_id, start=start, count=stop - start),
+            place={**place, "start": start, "count": stop - start},
             documents=rows[start:stop],
             encoded=encoded[start:stop],
         )
@@ -82,6 +93,7 @@ def build_submission(app: Celery, slices: Sequence[Slice], options: Options) -> 
         collection=options.collection,
         on_long=options.on_long,
         queue=QUEUE,
+        delete=options.delete,
     )
 
 

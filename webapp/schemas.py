@@ -59,8 +59,16 @@ class EmbedIn(BaseModel):
     on_long: OnLong = OnLong.CHUNK
 
 
+class DeleteIn(BaseModel):
+    """Documents by their ids; one that is not there is no error."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"ids": ["1", "2"]}]})
+
+    ids: list[Id] = Field(min_length=1)
+
+
 class Accepted(BaseModel):
-    """202: the documents are in the queue, on disk."""
+    """202: the documents are in the queue, on disk, to be embedded or to be deleted."""
 
     job_id: str
     document_ids: Sequence[str]

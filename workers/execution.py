@@ -10,9 +10,9 @@ and after `EMBED_POISON_LOSSES` losses goes to the dead letters.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -73,6 +73,7 @@ class Delivery:
                 claim.number(index),
                 self.documents[index - start],
                 uncontested=index in claim.uncontested,
+                overtaken_by=claim.overtaken.get(index, 0),
             )
             for index in claim.indices
         ]
@@ -107,14 +108,19 @@ def read_delivery(
 def _read_own(place: Coordinates, raw: Any, collection: Any, on_long: Any) -> Delivery:
     """Of another version of ours, perhaps: what cannot be read is settled as failed."""
     try:
-        documents = [Document(**row) for row in raw]
+        documents = [_read_row(row, place) for row in raw]
         if len(documents) != place["count"]:
             raise ValueError(f"{len(documents)} documents instead of {place['count']}")
-        return Delivery(place, documents, parse_options(collection, on_long, get_settings()))
+        options = parse_options(collection, on_long, get_settings())
+        return Delivery(place, documents, replace(options, delete=place.get("delete", False)))
     except (TypeError, ValueError, EmbedError) as error:
         ours = InvalidRequest(f"its message cannot be read: {error}", code="message_invalid")
         _reach_ledger(ledger().fail(place, ours))
         raise ours from error
+
+
+def _read_row(row: dict[str, Any], place: Coordinates) -> Document:
+    return Document(**row, text="") if place.get("delete") else Document(**row)
 
 
 def execute(deliveries: Sequence[Delivery]) -> list[Summary | Exception]:
@@ -148,7 +154,7 @@ def _execute(deliveries: Sequence[Delivery], timings: Timings) -> list[Summary |
     ordinary = [work for work in works if not work.claim.suspect]
     outcomes = dict(_together(ordinary, timings))
     with timings.stage("settle"):
-        results = {id(work): _settle(work, outcomes[id(work)]) for work in ordinary}
+        results = {id(work): _settle(work, outcomes[id(work)], timings) for work in ordinary}
     # after the others are settled: a suspect may take the process with it
     results |= {id(work): _alone(work, timings) for work in works if work.claim.suspect}
     return [results[id(work)] if isinstance(work, _Work) else work for work in claimed]
@@ -227,8 +233,7 @@ def _alone(work: _Work, timings: Timings) -> Summary | Exception:
             else:
                 outcome = _embed_alone(placed, work.delivery.options, timings)
             with timings.stage("settle"):
-                _reach_ledger(_settlement(work, [placed], [outcome]))
-            outcomes.append(outcome)
+                outcomes += _record(work, [placed], [outcome], timings)
     except StoreDown as error:
         with suppress(BrokerDown):  # one loss too many is counted then, and no document lost
             _reach_ledger(ledger().unmark(job_id, placed.index))
@@ -257,26 +262,52 @@ def _poison(placed: PlacedDocument, losses: int) -> Outcome:
     )
 
 
-def _settle(work: _Work, outcomes: "list[Outcome] | Exception") -> Summary | Exception:
+def _settle(
+    work: _Work, outcomes: "list[Outcome] | Exception", timings: Timings
+) -> Summary | Exception:
     if isinstance(outcomes, Exception):
         return outcomes
     try:
-        _reach_ledger(_settlement(work, work.documents, outcomes))
-    except BrokerDown as error:
+        recorded = _record(work, work.documents, outcomes, timings)
+    except (BrokerDown, StoreDown) as error:
         return _give_back(work, error)
-    return _conclude(work, outcomes)
+    return _conclude(work, recorded)
+
+
+def _record(
+    work: _Work,
+    documents: Sequence[PlacedDocument],
+    outcomes: Sequence[Outcome],
+    timings: Timings,
+) -> list[Outcome]:
+    """Settle these documents. What a deletion has won over meanwhile is removed first, whatever
+    has become of it, and then is done. Raises BrokerDown, StoreDown."""
+    overtaken = _reach_ledger(_settlement(work, documents, outcomes))
+    if not overtaken:
+        return list(outcomes)
+    late = [
+        replace(placed, overtaken_by=overtaken[placed.index])
+        for placed in documents
+        if placed.index in overtaken
+    ]
+    removed = _record(work, late, _embed(late, work.delivery.options, timings), timings)
+    kept = [outcome for outcome in outcomes if outcome.index not in overtaken]
+    return sorted(kept + removed, key=lambda outcome: outcome.index)
 
 
 def _settlement(
     work: _Work, documents: Sequence[PlacedDocument], outcomes: Sequence[Outcome]
-) -> Call[int]:
+) -> Call[Mapping[int, int]]:
     delivery = work.delivery
+    if delivery.options.delete:
+        return ledger().settle_written(delivery.job_id, outcomes, {}, {})
+    written = {p.index: p.sequence for p in documents if not p.overtaken_by}
     letters = {
         placed.index: write_letter(delivery.job_id, placed, delivery.options, outcome)
         for placed, outcome in zip(documents, outcomes, strict=True)
         if outcome.state == "failed"
     }
-    return ledger().settle(delivery.job_id, outcomes, letters)
+    return ledger().settle_written(delivery.job_id, outcomes, letters, written)
 
 
 def _conclude(work: _Work, outcomes: Sequence[Outcome]) -> Summary | Exception:
@@ -330,8 +361,8 @@ def _embed(documents: list[PlacedDocument], options: Options, timings: Timings) 
         ]
 
 
-def _options_key(options: Options) -> tuple[str, str]:
-    return options.collection, options.on_long
+def _options_key(options: Options) -> tuple[str, str, bool]:
+    return options.collection, options.on_long, options.delete
 
 
 def _reach_ledger(call: Call[T]) -> T:

@@ -16,6 +16,7 @@ from tasks.errors import ModelMismatch, StoreRejected
 from tasks.messages import ModelCard, Options, Outcome, PlacedDocument
 from tasks.presence import record_collection
 from tasks.settings import Settings, get_settings
+from workers.deletion import remove
 from workers.draining import is_draining
 from workers.encoder import Encoder, build_encoder, encode_texts
 from workers.pipeline import PROBE, fail, run
@@ -61,12 +62,24 @@ def resources() -> Resources:
 def embed_documents(
     documents: Sequence[PlacedDocument], options: Options, timings: Timings
 ) -> list[Outcome]:
-    """Embed and store documents, one outcome each, in their order; `timings` says what it cost.
+    """Embed and store documents, or delete them, one outcome each, in their order; `timings` says
+    what it cost. Those that a deletion has overtaken are deleted, too.
 
     Raises StoreDown when the store stays away, and EncoderBroken when the model reads nothing any
     more: then the documents are to be given back.
     """
     use = resources()
+    goes = [options.delete or placed.overtaken_by > 0 for placed in documents]
+    gone = [placed for placed, go in zip(documents, goes, strict=True) if go]
+    kept = [placed for placed, go in zip(documents, goes, strict=True) if not go]
+    removed = iter(remove(gone, options.collection, use.store) if gone else [])
+    embedded = iter(_embed_documents(kept, options, use, timings) if kept else [])
+    return [next(removed) if go else next(embedded) for go in goes]
+
+
+def _embed_documents(
+    documents: Sequence[PlacedDocument], options: Options, use: Resources, timings: Timings
+) -> list[Outcome]:
     encoder, store = use.encoder, use.store
     try:
         with timings.stage("store_wait"):

@@ -8,7 +8,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -41,6 +41,8 @@ BACKOFF_S = 0.1
 BACKOFF_MAX_S = 5.0
 POLL_S = 0.5
 SCROLL_POINTS = 1024
+DELETED_DOCUMENTS = 64
+"""Of one call; each is a condition of its own."""
 STORED_FIELDS = ["document_id", "sequence", "chunks", "fingerprint"]
 
 # Not the documents' fault: they wait until somebody has mended the server, the way to it, or the
@@ -91,6 +93,10 @@ class QdrantStore:
     def read(self, collection: str, document_ids: Collection[str]) -> list[Stored]:
         """See `workers.upserts.VectorStore`."""
         return self._retry(lambda: self._read(collection, document_ids))
+
+    def delete(self, collection: str, numbers: Mapping[str, int]) -> None:
+        """See `workers.upserts.VectorStore`."""
+        self._retry(lambda: self._delete(collection, list(numbers.items())))
 
     def search(
         self, search: Search, vector: NDArray[np.float32], card: ModelCard
@@ -153,6 +159,16 @@ class QdrantStore:
             if error.status_code == 404:  # the collection has gone, and its points with it
                 return []
             raise
+
+    def _delete(self, collection: str, numbers: Sequence[tuple[str, int]]) -> None:
+        try:
+            for start in range(0, len(numbers), DELETED_DOCUMENTS):
+                part = [_owned_before(*row) for row in numbers[start : start + DELETED_DOCUMENTS]]
+                chosen = models.FilterSelector(filter=models.Filter(should=part))
+                self._client.delete(collection, points_selector=chosen, wait=True)
+        except UnexpectedResponse as error:
+            if error.status_code != 404:  # without a collection there is nothing to delete
+                raise
 
     def _find_stored(self, collection: str, document_ids: Collection[str]) -> Iterator[Stored]:
         """All points of these documents."""
@@ -298,6 +314,14 @@ def _stored(record: models.Record) -> Stored:
 
 def _not_found(collection: str) -> CollectionNotFound:
     return CollectionNotFound(f"there is no collection {collection}")
+
+
+def _owned_before(document_id: str, number: int) -> models.Filter:
+    """Points of a document that are not of this acceptance number or a later one; a point without
+    a number is of a time before there were any."""
+    owned = models.FieldCondition(key="document_id", match=models.MatchValue(value=document_id))
+    later = models.FieldCondition(key="sequence", range=models.Range(gte=number))
+    return models.Filter(must=[owned], must_not=[later])
 
 
 def _older(leftover: Leftover) -> models.FilterSelector:

@@ -57,6 +57,13 @@ class VectorStore(Protocol):
         """Returns when the points are stored. Raises StoreDown, StoreRejected, ModelMismatch."""
         ...
 
+    def delete(self, collection: str, numbers: Mapping[str, int]) -> None:
+        """Remove documents, by their ids, as far as they are older than these acceptance numbers.
+
+        Raises StoreDown, StoreRejected.
+        """
+        ...
+
     def close(self) -> None: ...
 
 

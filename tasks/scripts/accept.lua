@@ -2,7 +2,7 @@
 -- KEYS outstanding, totals, jobs, drain, sequence, collections, dead, dead_bytes,
 --   then for each job: its key, its queue
 -- ARGV mode, limit_texts, limit_bytes, model, then for each job: what it is (JSON: id, collection,
---   on_long, due (Unix seconds, 0: now), sizes, contents (digests), messages), ids (JSON), envelope...
+--   on_long, due (Unix seconds, 0: now), sizes, contents (digests), delete, messages), ids (JSON), envelope...
 -- A job of dead letters also says which (letters), and the acceptance numbers that its documents had
 --   (numbers: JSON in a string, since Lua would round them). The letters go with its acceptance.
 -- mode: limited | forced (counted, never refused) | again (a retry of a message of an accepted job)
@@ -38,7 +38,7 @@ local function accept(key, queue, job, ids, envelopes)
     if mode == 'again' and redis.call('EXISTS', open) == 1 then call_in_parts('LPUSH', queue, envelopes) end
     return {'exists', redis.call('HGET', key, 'sequence')}
   end
-  local made = mode == 'limited' and maker(job.collection)
+  local made = mode == 'limited' and not job.delete and maker(job.collection)
   if made and made ~= model then return {'mismatch', made} end
   local size_of_all, fields = 0, {}
   for i, size in ipairs(job.sizes) do
@@ -59,6 +59,7 @@ local function accept(key, queue, job, ids, envelopes)
   redis.call('SET', key .. ':ids', ids)
   redis.call('HSET', key, 'state', 'open', 'collection', job.collection, 'model', model, 'on_long', job.on_long,
     'accepted', count, 'sequence', first, 'created_at', at, 'queue', queue, 'counted', 1)
+  if job.delete then redis.call('HSET', key, 'delete', 1) end
   for i, id in ipairs(documents) do add_pending(field_of(job.collection, id), job.contents[i] or '*') end
   if job.letters then
     redis.call('HSET', key, 'numbers', job.numbers)

@@ -41,13 +41,44 @@ local function add_pending(field, content)
   redis.call('HSET', PENDING, field, (count or 0) + 1 .. ' ' .. content)
 end
 
+-- Deletions: by field the acceptance number under which all goes. One is kept while something is pending that it may win over, and for
+-- a while after: a writer that was thought lost may still come.
+local DELETED, DELETED_UNTIL = 'embedmill:deleted', 'embedmill:deleted:until'
+local DELETED_KEPT_S, DELETED_KEPT = 3600, 10000
+
+local function forget_deletions(at)
+  local gone = redis.call('ZRANGEBYSCORE', DELETED_UNTIL, '-inf', at, 'LIMIT', 0, 100)
+  if redis.call('ZCARD', DELETED_UNTIL) > DELETED_KEPT then
+    gone = redis.call('ZRANGE', DELETED_UNTIL, 0, redis.call('ZCARD', DELETED_UNTIL) - DELETED_KEPT - 1)
+  end
+  for _, field in ipairs(gone) do
+    redis.call('HDEL', DELETED, field)
+    redis.call('ZREM', DELETED_UNTIL, field)
+  end
+end
+
+local function note_deletion(field, number)
+  local before = tonumber(redis.call('HGET', DELETED, field) or 0)
+  redis.call('HSET', DELETED, field, string.format('%.0f', math.max(before, number)))
+  redis.call('ZREM', DELETED_UNTIL, field)
+end
+
+-- The number of a deletion that wins over this one of the same document, if there is any.
+local function overtaken_by(field, number)
+  local deletion = redis.call('HGET', DELETED, field)
+  return deletion and tonumber(deletion) > number and deletion or nil
+end
+
 local function drop_pending(field)
   local count, content = read_pending(field)
   if not count then return end
   if count > 1 then
     redis.call('HSET', PENDING, field, count - 1 .. ' ' .. content)
-  else
-    redis.call('HDEL', PENDING, field)
+    return
+  end
+  redis.call('HDEL', PENDING, field)
+  if redis.call('HEXISTS', DELETED, field) == 1 then
+    redis.call('ZADD', DELETED_UNTIL, now() + DELETED_KEPT_S, field)
   end
 end
 
@@ -83,15 +114,17 @@ local function bury(dead, dead_bytes, letter, field, most, most_bytes)
   end
 end
 
--- outcomes: {{index, state, points, truncated, error, dead letter, id ('': look it up), unchanged}, ...}. The first outcome of a
--- document wins: it is outstanding exactly as long as its index is a field of the job's `open` hash. `endings` is a
+-- outcomes: {{index, state, points, truncated, error, dead letter, id ('': look it up), unchanged, number}, ...}. One with a number other
+-- than 0 is not settled when a deletion wins over it: what it may have written has to go first. Such ones are the second result, as
+-- {index, number of the deletion, ...}. The first outcome of a document wins: it is outstanding exactly as long as its index is a field of the job's `open` hash. `endings` is a
 -- string with a byte for each document that is settled and not just done: f(ailed), c(ancelled) or u(nchanged, hence done).
 local function settle(keys, job_id, outcomes, ttl, most, most_bytes)
   local job, open, ids, endings, errors, outstanding, totals, jobs, drain, dead, dead_bytes = unpack(keys)
   local at = now()
   local sum = {done = 0, failed = 0, cancelled = 0, points = 0, truncated = 0, unchanged = 0}
   local texts, bytes = 0, 0
-  local about = redis.call('HMGET', job, 'collection', 'counted')
+  local about = redis.call('HMGET', job, 'collection', 'counted', 'delete')
+  local any_deleted, overtaken = redis.call('EXISTS', DELETED) == 1, {}
   local listed
   local function field_at(outcome)
     local id = outcome[7]
@@ -102,8 +135,12 @@ local function settle(keys, job_id, outcomes, ttl, most, most_bytes)
     return field_of(about[1], id)
   end
   for _, outcome in ipairs(outcomes) do
+    local deletion = any_deleted and about[1] and outcome[9] ~= 0 and overtaken_by(field_at(outcome), outcome[9])
     local size = redis.call('HGET', open, outcome[1])
-    if size then
+    if deletion then
+      overtaken[#overtaken + 1] = outcome[1]
+      overtaken[#overtaken + 1] = deletion
+    elseif size then
       redis.call('HDEL', job, 'tries:' .. outcome[1], 'token:' .. outcome[1])
       redis.call('HDEL', open, outcome[1])
       texts, bytes = texts + 1, bytes + math.abs(tonumber(size))
@@ -128,7 +165,7 @@ local function settle(keys, job_id, outcomes, ttl, most, most_bytes)
       end
     end
   end
-  if texts == 0 then return 0 end
+  if texts == 0 then return 0, overtaken end
   for name, count in pairs(sum) do
     if count ~= 0 then
       redis.call('HINCRBY', job, name, count)
@@ -137,16 +174,23 @@ local function settle(keys, job_id, outcomes, ttl, most, most_bytes)
   end
   local left = redis.call('HINCRBY', outstanding, 'texts', -texts)
   -- what a worker of an earlier version has settled is still in there
-  if left == 0 and redis.call('XLEN', dead) == 0 then redis.call('DEL', PENDING) end
+  if left == 0 and redis.call('XLEN', dead) == 0 and redis.call('DEL', PENDING) == 1 then
+    for _, field in ipairs(redis.call('HKEYS', DELETED)) do
+      redis.call('ZADD', DELETED_UNTIL, 'NX', at + DELETED_KEPT_S, field)
+    end
+  end
+  if any_deleted then forget_deletions(at) end
   redis.call('HINCRBY', outstanding, 'bytes', -bytes)
   if sum.done + sum.failed > 0 then record_drain(drain, sum.done + sum.failed, at) end
   if redis.call('EXISTS', open) == 0 then
     local state = redis.call('HEXISTS', job, 'cancelled') == 1 and 'cancelled' or 'done'
     redis.call('HSET', job, 'state', state, 'settled_at', at)
-    for _, key in ipairs({job, ids, endings, errors}) do redis.call('EXPIRE', key, ttl) end
+    -- a deletion explains for as long as any job that it won over why nothing is there
+    local kept_s = about[3] and 2 * ttl or ttl
+    for _, key in ipairs({job, ids, endings, errors}) do redis.call('EXPIRE', key, kept_s) end
     redis.call('ZREM', jobs, job_id)
   end
-  return texts
+  return texts, overtaken
 end
 
 -- A query counts no more, whether it was answered or nobody waits for it; with the last one nothing is left.

@@ -1,6 +1,6 @@
 """The pipeline settles each document once, and one bad document never hurts its neighbours."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -46,6 +46,13 @@ class Recorder:
             raise StoreRejected("a point is not to its taste")
         self.calls.append(len(points))
         self.points.update((point.id, point) for point in points)
+
+    def delete(self, collection: str, numbers: Mapping[str, int]) -> None:
+        self.points = {
+            name: point
+            for name, point in self.points.items()
+            if point.payload["sequence"] >= numbers.get(point.payload["document_id"], 0)
+        }
 
     def close(self) -> None: ...
 

@@ -31,6 +31,8 @@ BOUNDED = frozenset(
         "dead:bytes",
         "stats",
         "pending",
+        "deleted",
+        "deleted:until",
     }
 )
 """Our keys that need no TTL: one each, as large as the queue's limit at most."""
