@@ -12,7 +12,7 @@ script call; `run` and `run_async` perform it on a connection of either kind.
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Generic, TypeVar
@@ -204,22 +204,22 @@ class Ledger:
 
         `letters` are the dead letters of failed documents, by their index.
         """
-        return self._settle(job_id, outcomes, letters or {}, {}, lambda reply: int(reply[0]))
+        return self._settle(job_id, outcomes, letters or {}, (), lambda reply: int(reply[0]))
 
     def settle_written(
         self,
         job_id: str,
         outcomes: Sequence[Outcome],
         letters: Mapping[int, bytes],
-        numbers: Mapping[int, int],
+        written: Collection[int],
     ) -> Call[Mapping[int, int]]:
-        """The same after a write, with the acceptance numbers of what may have been written.
+        """The same where something may have been written of these indices.
 
-        The reply says, by index, which of these are not settled because a deletion was accepted
-        later, and its number: what is older has to go from the store first.
+        The reply says which of them are not settled because a deletion was accepted later, and its
+        number: what is older has to go from the store first.
         """
         return self._settle(
-            job_id, outcomes, letters, numbers, lambda reply: read_overtaken(reply[1])
+            job_id, outcomes, letters, written, lambda reply: read_overtaken(reply[1])
         )
 
     def _settle(
@@ -227,7 +227,7 @@ class Ledger:
         job_id: str,
         outcomes: Sequence[Outcome],
         dead: Mapping[int, bytes],
-        numbers: Mapping[int, int],
+        written: Collection[int],
         read: Callable[[Any], T],
     ) -> Call[T]:
         rows = [
@@ -240,7 +240,7 @@ class Ledger:
                 dead.get(outcome.index, b"").decode(),
                 outcome.id,
                 int(outcome.unchanged),
-                numbers.get(outcome.index, 0),
+                int(outcome.index in written),
             ]
             for outcome in outcomes
         ]

@@ -300,8 +300,8 @@ def _settlement(
 ) -> Call[Mapping[int, int]]:
     delivery = work.delivery
     if delivery.options.delete:
-        return ledger().settle_written(delivery.job_id, outcomes, {}, {})
-    written = {p.index: p.sequence for p in documents if not p.overtaken_by}
+        return ledger().settle_written(delivery.job_id, outcomes, {}, ())
+    written = {placed.index for placed in documents if not placed.overtaken_by}
     letters = {
         placed.index: write_letter(delivery.job_id, placed, delivery.options, outcome)
         for placed, outcome in zip(documents, outcomes, strict=True)

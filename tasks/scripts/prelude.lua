@@ -114,8 +114,8 @@ local function bury(dead, dead_bytes, letter, field, most, most_bytes)
   end
 end
 
--- outcomes: {{index, state, points, truncated, error, dead letter, id ('': look it up), unchanged, number}, ...}. One with a number other
--- than 0 is not settled when a deletion wins over it: what it may have written has to go first. Such ones are the second result, as
+-- outcomes: {{index, state, points, truncated, error, dead letter, id ('': look it up), unchanged, written}, ...}. One that
+-- may have been written (1) is not settled when a deletion wins over it: what it wrote has to go first. Such ones are the second result, as
 -- {index, number of the deletion, ...}. The first outcome of a document wins: it is outstanding exactly as long as its index is a field of the job's `open` hash. `endings` is a
 -- string with a byte for each document that is settled and not just done: f(ailed), c(ancelled) or u(nchanged, hence done).
 local function settle(keys, job_id, outcomes, ttl, most, most_bytes)
@@ -123,8 +123,9 @@ local function settle(keys, job_id, outcomes, ttl, most, most_bytes)
   local at = now()
   local sum = {done = 0, failed = 0, cancelled = 0, points = 0, truncated = 0, unchanged = 0}
   local texts, bytes = 0, 0
-  local about = redis.call('HMGET', job, 'collection', 'counted', 'delete')
-  local any_deleted, overtaken = redis.call('EXISTS', DELETED) == 1, {}
+  local about = redis.call('HMGET', job, 'collection', 'counted', 'delete', 'sequence', 'numbers')
+  local any_deleted, overtaken = about[1] and redis.call('EXISTS', DELETED) == 1, {}
+  local numbers = any_deleted and about[5] and cjson.decode(about[5])
   local listed
   local function field_at(outcome)
     local id = outcome[7]
@@ -135,7 +136,11 @@ local function settle(keys, job_id, outcomes, ttl, most, most_bytes)
     return field_of(about[1], id)
   end
   for _, outcome in ipairs(outcomes) do
-    local deletion = any_deleted and about[1] and outcome[9] ~= 0 and overtaken_by(field_at(outcome), outcome[9])
+    local deletion
+    if any_deleted and outcome[9] == 1 then
+      local number = numbers and numbers[outcome[1] + 1] or about[4] + outcome[1]
+      deletion = overtaken_by(field_at(outcome), number)
+    end
     local size = redis.call('HGET', open, outcome[1])
     if deletion then
       overtaken[#overtaken + 1] = outcome[1]
