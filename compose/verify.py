@@ -23,7 +23,7 @@ from compose.search import TIMEOUT_S, store_errors
 from tasks.broker import connect
 from tasks.letters import read_letters
 from tasks.messages import point_id
-from tasks.roster import Entry, Roster, read_roster
+from tasks.roster import Entry, Roster, find_deletions, read_roster
 from tasks.settings import Settings, get_settings
 from workers.audit import Audit
 
@@ -94,7 +94,10 @@ def compare(
     by_ending: dict[str, list[Entry]] = {"open": [], "done": [], "failed": [], "cancelled": []}
     for entry in roster.entries:
         by_ending[entry.ending].append(entry)
-    yield from _check_done(by_ending["done"], store)
+    if roster.deletes:
+        yield from _check_deleted(by_ending["done"], store)
+    else:
+        yield from _check_done(by_ending["done"], store, _Deletions(client, roster, settings))
     if by_ending["failed"]:
         letters = read_letters(client, settings)
         own = {letter.index for letter in letters if letter.job_id == roster.job_id}
@@ -130,7 +133,31 @@ def check_failed(roster: Roster, lettered: Collection[int]) -> Iterator[Differen
             yield _differ(entry, "neither an error nor a dead letter says why")
 
 
-def _check_done(entries: Sequence[Entry], store: Store) -> Iterator[Difference]:
+class _Deletions:
+    """Later deletions of a collection's documents; looked for when something is missing."""
+
+    def __init__(self, client: redis.Redis, roster: Roster, settings: Settings) -> None:
+        self._client, self._collection, self._settings = client, roster.collection, settings
+        self._found: Mapping[str, int] | None = None
+
+    def explain(self, entry: Entry) -> bool:
+        """Whether it was deleted after this acceptance."""
+        if self._found is None:
+            self._found = find_deletions(self._client, self._collection, self._settings)
+        return self._found.get(entry.id, 0) > entry.sequence
+
+
+def _check_deleted(entries: Sequence[Entry], store: Store) -> Iterator[Difference]:
+    firsts = store.read({(entry.id, 0) for entry in entries})
+    for entry in entries:
+        number = int(firsts.get((entry.id, 0), {}).get("sequence", entry.sequence))
+        if number < entry.sequence:
+            yield _differ(entry, f"the store still has it (number {number})")
+
+
+def _check_done(
+    entries: Sequence[Entry], store: Store, deletions: _Deletions
+) -> Iterator[Difference]:
     firsts = store.read({(entry.id, 0) for entry in entries})
     others = store.read(
         {
@@ -143,14 +170,15 @@ def _check_done(entries: Sequence[Entry], store: Store) -> Iterator[Difference]:
     points = firsts | others
     for entry in entries:
         detail = describe_points(entry, points)
-        if detail:
+        if detail and not deletions.explain(entry):
             yield _differ(entry, detail)
 
 
 def describe_points(entry: Entry, points: Mapping[tuple[str, int], Payload]) -> str:
     """What is wrong with the points of a done document; empty if nothing is.
 
-    Another text of the same id may have been accepted later: its number is higher.
+    Another text of the same id may have been accepted later: its number is higher. An unchanged
+    document is there under the number of an earlier acceptance.
     """
     first = points.get((entry.id, 0))
     if first is None:
@@ -162,7 +190,7 @@ def describe_points(entry: Entry, points: Mapping[tuple[str, int], Payload]) -> 
             return f"chunk {chunk + 1} of {chunks} is not in the store"
         if point.get("document_id") != entry.id:
             return f"its point belongs to {point.get('document_id')!r}"
-        if int(point.get("sequence", 0)) < entry.sequence:
+        if int(point.get("sequence", 0)) < entry.sequence and not entry.unchanged:
             return (
                 f"the store has a text that was accepted earlier (number {point.get('sequence')}, "
                 f"not {entry.sequence})"

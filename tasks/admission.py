@@ -21,7 +21,7 @@ from tasks.documents import parse_documents, parse_options
 from tasks.ledger import Ledger, Submission, run
 from tasks.messages import HEADER, QUEUE, TASK_NAME, Coordinates
 from tasks.settings import get_settings
-from tasks.submission import arguments_repr, envelope, slice_job
+from tasks.submission import arguments_repr, digest_contents, envelope, slice_job
 
 _gathered: ContextVar[list[Submission] | None] = ContextVar("_gathered", default=None)
 
@@ -72,10 +72,10 @@ class AdmittingAMQP(AMQP):
         headers.update(options.get("headers") or {})
         if HEADER in headers:
             place: Coordinates = headers[HEADER]
-            documents, sizes = raw, [len(orjson.dumps(document)) for document in raw]
+            documents, encoded = raw, [orjson.dumps(document) for document in raw]
         else:
             (part,) = slice_job(headers["id"], parse_documents(raw, settings), split=False)
-            place, documents, sizes = part.place, part.documents, list(part.sizes)
+            place, documents, encoded = part.place, part.documents, list(part.encoded)
         headers[HEADER] = place
         headers["argsrepr"], headers["kwargsrepr"] = arguments_repr(len(documents)), "{}"
         body = (
@@ -91,7 +91,8 @@ class AdmittingAMQP(AMQP):
         return Submission(
             job_id=place["job"],
             ids=ids,
-            sizes=sizes,
+            sizes=list(map(len, encoded)),
+            contents=digest_contents(encoded, choice),
             envelopes=[packed],
             collection=choice.collection,
             on_long=choice.on_long,
@@ -128,7 +129,8 @@ def accept_together(submissions: list[Submission], mode: str) -> None:
         first.collection,
         first.on_long,
         first.queue,
-        first.due_at,
+        due_at=first.due_at,
+        contents=[name for part in submissions for name in part.contents],
     )
     run(redis_client(), ledger().accept(whole, mode=mode))
 

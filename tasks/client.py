@@ -1,20 +1,22 @@
-"""Submitting documents from Python programs and following their job. Any package may import it."""
+"""Submitting and deleting documents from Python programs, and following their job. Any package may
+import it.
+"""
 
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from tasks.admission import ledger, redis_client
 from tasks.celery import app
-from tasks.documents import parse_documents, parse_options, refuse_oversize
+from tasks.documents import parse_documents, parse_ids, parse_options, refuse_oversize
 from tasks.errors import QueueFull
 from tasks.ledger import run, sweep_pages
-from tasks.messages import QUEUE
+from tasks.messages import QUEUE, Options
 from tasks.progress import Meter
 from tasks.settings import get_settings
 from tasks.snapshot import JobSnapshot, read_job, read_queue
-from tasks.submission import build_submission, new_job_id, slice_job
+from tasks.submission import Slice, build_submission, new_job_id, slice_deletion, slice_job
 
 POLL_S = 0.2
 ROOM_POLL_S = 2.0
@@ -80,13 +82,29 @@ def submit(
     settings = get_settings()
     parsed = parse_documents(documents, settings)
     options = parse_options(collection, on_long, settings)
-    slices = slice_job(new_job_id(), parsed)
-    refuse_oversize([size for part in slices for size in part.sizes], settings)
-    call = ledger().accept(build_submission(app, slices, options))
+    return _accept(slice_job(new_job_id(), parsed), options, wait_for_room=wait_for_room)
+
+
+def delete(ids: object, *, collection: str | None = None, wait_for_room: bool = False) -> Job:
+    """Accept that documents, by an id or a list of ids, are to be deleted, as one job.
+
+    Of what is accepted for the same id, the last wins: texts that were accepted before go whenever
+    they arrive, and those that are accepted later stay.
+    Raises InvalidDocument, InvalidRequest, RequestTooLarge, QueueFull, BrokerDown.
+    """
+    options = replace(parse_options(collection, None, get_settings()), delete=True)
+    slices = slice_deletion(new_job_id(), parse_ids(ids))
+    return _accept(slices, options, wait_for_room=wait_for_room)
+
+
+def _accept(slices: Sequence[Slice], options: Options, *, wait_for_room: bool) -> Job:
+    refuse_oversize([size for part in slices for size in part.sizes], get_settings())
+    submission = build_submission(app, slices, options)
+    call = ledger().accept(submission)
     while True:
         try:
             run(redis_client(), call)
-            return Job(slices[0].place["job"], tuple(document.id for document in parsed))
+            return Job(submission.job_id, tuple(submission.ids))
         except QueueFull as full:
             if not wait_for_room:
                 raise

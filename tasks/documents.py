@@ -36,6 +36,15 @@ def parse_documents(raw: object, settings: Settings) -> list[Document]:
     return documents
 
 
+def parse_ids(raw: object) -> list[str]:
+    """Ids of documents, each once. Raises InvalidDocument with the index of the first offender,
+    InvalidRequest."""
+    items = raw if isinstance(raw, (list, tuple)) else [raw]
+    if not items:
+        raise InvalidRequest("there is no id in the request", code="ids_empty")
+    return list(dict.fromkeys(_id(item, index) for index, item in enumerate(items)))
+
+
 def parse_options(collection: object, on_long: object, settings: Settings) -> Options:
     """Options with defaults filled in. Raises InvalidRequest."""
     name = settings.collection if collection is None else collection

@@ -12,7 +12,7 @@ script call; `run` and `run_async` perform it on a connection of either kind.
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Generic, TypeVar
@@ -24,6 +24,7 @@ import redis.asyncio
 from redis.exceptions import NoScriptError
 
 from tasks.broker import redis_errors, refusal, text
+from tasks.claims import Claim, read_claim, read_overtaken
 from tasks.errors import EmbedError, JobNotFound, ModelMismatch, QueueFull, RequestRepeated
 from tasks.marks import Mark
 from tasks.messages import HEADER, Coordinates, Outcome
@@ -107,6 +108,10 @@ class Submission:
     collection: str
     on_long: str
     queue: str
+    contents: Sequence[str] = ()
+    """A digest of what each document carries; without them all differ from all others."""
+    delete: bool = False
+    """Its documents are to be deleted."""
     due_at: float = 0.0
     """When it may begin, in Unix seconds; what is past means now."""
     letters: Sequence[str] = ()
@@ -115,31 +120,6 @@ class Submission:
     """The acceptance numbers that the documents of these letters keep."""
     mark: Mark | None = None
     """What it leaves for its repetitions."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The documents of a message that are not settled: indices in their job, ascending.
-
-    `expired` when the job's record is gone. A document's acceptance number is `sequence` + index,
-    or has its place in `numbers`: replayed documents keep theirs.
-    `suspect` when an earlier claim of this message ended without a word: its process was lost.
-    `done` and `failed` count those of its documents that have ended already. `waited_s`: since the
-    job was accepted.
-    """
-
-    expired: bool
-    sequence: int
-    indices: tuple[int, ...]
-    suspect: bool = False
-    done: int = 0
-    failed: int = 0
-    numbers: tuple[int, ...] = ()
-    waited_s: float = field(default=0.0, compare=False)
-
-    def number(self, index: int) -> int:
-        """A document's acceptance number."""
-        return self.numbers[index] if self.numbers else self.sequence + index
 
 
 class Ledger:
@@ -181,11 +161,14 @@ class Ledger:
             args += (_job(submission), orjson.dumps(submission.ids), *submission.envelopes)
         return self._call(ACCEPT, keys, args, _AcceptReply(limits, submissions, read))
 
-    def claim(self, place: Coordinates) -> Call[Claim]:
-        """Which documents of a message still want doing; marks them as started."""
+    def claim(self, place: Coordinates, ids: Sequence[str] = ()) -> Call[Claim]:
+        """Which documents of a message still want doing; marks them as started.
+
+        `ids` are those of all its documents; without them none is uncontested.
+        """
         job = job_key(place["job"])
         keys = [job, f"{job}:open", f"{job}:endings", TOTALS]
-        return self._call(CLAIM, keys, [place["start"], place["count"]], _claim)
+        return self._call(CLAIM, keys, [place["start"], place["count"], *ids], read_claim)
 
     def release(self, place: Coordinates) -> Call[int]:
         """A claimed message goes back without blame: its next claim does not suspect it."""
@@ -224,7 +207,32 @@ class Ledger:
 
         `letters` are the dead letters of failed documents, by their index.
         """
-        dead = letters or {}
+        return self._settle(job_id, outcomes, letters or {}, (), lambda reply: int(reply[0]))
+
+    def settle_written(
+        self,
+        job_id: str,
+        outcomes: Sequence[Outcome],
+        letters: Mapping[int, bytes],
+        written: Collection[int],
+    ) -> Call[Mapping[int, int]]:
+        """The same where something may have been written of these indices.
+
+        The reply says which of them are not settled because a deletion was accepted later, and its
+        number: what is older has to go from the store first.
+        """
+        return self._settle(
+            job_id, outcomes, letters, written, lambda reply: read_overtaken(reply[1])
+        )
+
+    def _settle(
+        self,
+        job_id: str,
+        outcomes: Sequence[Outcome],
+        dead: Mapping[int, bytes],
+        written: Collection[int],
+        read: Callable[[Any], T],
+    ) -> Call[T]:
         rows = [
             [
                 outcome.index,
@@ -233,6 +241,9 @@ class Ledger:
                 int(outcome.truncated),
                 _error_row(outcome) if outcome.state == "failed" or outcome.code else "",
                 dead.get(outcome.index, b"").decode(),
+                outcome.id,
+                int(outcome.unchanged),
+                int(outcome.index in written),
             ]
             for outcome in outcomes
         ]
@@ -244,7 +255,7 @@ class Ledger:
             settings.dead_letters,
             settings.dead_letter_bytes,
         ]
-        return self._call(SETTLE, _settle_keys(job_id), args, int)
+        return self._call(SETTLE, _settle_keys(job_id), args, read)
 
     def cancel(self, job_id: str) -> Call[int]:
         """Settle all that has not started as cancelled; the reply counts it, -1: no such job."""
@@ -318,21 +329,6 @@ def _error_row(outcome: Outcome) -> str:
     return orjson.dumps(row).decode()
 
 
-def _claim(reply: Any) -> Claim:
-    if text(reply[0]) == "expired":
-        return Claim(expired=True, sequence=0, indices=())
-    return Claim(
-        expired=False,
-        sequence=int(reply[1]),
-        suspect=bool(reply[2]),
-        done=int(reply[3]),
-        failed=int(reply[4]),
-        indices=tuple(map(int, reply[5])),
-        numbers=tuple(orjson.loads(reply[6])) if reply[6] else (),
-        waited_s=max(float(reply[7]), 0.0),
-    )
-
-
 def _job(submission: Submission) -> bytes:
     fields: dict[str, Any] = {
         "id": submission.job_id,
@@ -340,6 +336,8 @@ def _job(submission: Submission) -> bytes:
         "on_long": submission.on_long,
         "due": submission.due_at,
         "sizes": submission.sizes,
+        "contents": submission.contents,
+        "delete": submission.delete,
         "messages": len(submission.envelopes),
     }
     if submission.letters:

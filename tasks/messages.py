@@ -4,7 +4,7 @@ import hashlib
 import uuid
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 TASK_NAME = "tasks.embed"
 QUEUE = "embed"
@@ -47,24 +47,34 @@ class Options:
 
     collection: str
     on_long: OnLong = OnLong.CHUNK
+    delete: bool = False
+    """They are to be deleted; their texts are empty then."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlacedDocument:
-    """A document with its index in the job and its acceptance number."""
+    """A document with its index in the job and its acceptance number.
+
+    `uncontested`: whoever else may still write it writes the same. `overtaken_by` is the number of
+    a deletion that was accepted later, 0 without one.
+    """
 
     index: int
     sequence: int
     document: Document
+    uncontested: bool = False
+    overtaken_by: int = 0
 
 
 class Coordinates(TypedDict):
-    """Where a message's documents stand in their job: its header `HEADER`."""
+    """Where a message's documents stand in their job: its header `HEADER`. With `delete` they are
+    to be deleted."""
 
     v: int
     job: str
     start: int
     count: int
+    delete: NotRequired[bool]
 
 
 State = Literal["done", "failed", "cancelled"]
@@ -72,14 +82,15 @@ State = Literal["done", "failed", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one document ended. `points` counts the points written; `code` and `detail` say why it
-    failed, `attempts` how often it was tried alone."""
+    """How one document ended. `points` counts the points written, none when it is `unchanged`;
+    `code` and `detail` say why it failed, `attempts` how often it was tried alone."""
 
     index: int
     id: str
     state: State
     points: int = 0
     truncated: bool = False
+    unchanged: bool = False
     code: str = ""
     detail: str = ""
     attempts: int = 1

@@ -31,6 +31,7 @@ class Summary(TypedDict):
     failed: int
     points: int
     truncated: int
+    unchanged: int
     errors: list[Failure]
 
 
@@ -43,6 +44,7 @@ def summarize(job_id: str, outcomes: Sequence[Outcome]) -> Summary:
         failed=len(failed),
         points=sum(outcome.points for outcome in outcomes),
         truncated=sum(outcome.truncated for outcome in outcomes),
+        unchanged=sum(outcome.unchanged for outcome in outcomes),
         errors=[
             Failure(index=o.index, id=o.id, code=o.code, detail=o.detail[:1000])
             for o in failed[:MAX_ERRORS]
@@ -82,5 +84,6 @@ def summarize_job(job: JobSnapshot) -> Summary:
         failed=job.failed,
         points=job.points,
         truncated=job.truncated,
+        unchanged=job.unchanged,
         errors=[cast(Failure, row) for row in job.errors],
     )

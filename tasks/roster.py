@@ -1,12 +1,12 @@
 """Which documents a job took in and how each of them ended: reading only. Any package may import.
 
 A job keeps its ids as one JSON array, and of its endings those alone that are neither `open` (their
-index is a field of the `open` hash) nor `done`. All of it expires with the job.
+index is a field of the `open` hash) nor just `done`. All of it expires with the job.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from typing import Any, Literal
 
 import orjson
@@ -19,18 +19,21 @@ from tasks.settings import Settings
 
 Ending = Literal["open", "done", "failed", "cancelled"]
 
+PAGE_JOBS = 1000
 SETTLED: tuple[Ending, ...] = ("done", "failed", "cancelled")
 _ENDINGS: Mapping[int, Ending] = {ord("f"): "failed", ord("c"): "cancelled"}
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A document of a job; `sequence` is its acceptance number."""
+    """A document of a job; `sequence` is its acceptance number. `unchanged`: it is done, and the
+    store has an older acceptance of the same."""
 
     index: int
     id: str
     sequence: int
     ending: Ending
+    unchanged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class Roster:
     counts: Mapping[Ending, int]
     entries: Sequence[Entry]
     errors: Sequence[Mapping[str, Any]]
+    deletes: bool = False
+    """Its documents were to be deleted."""
 
 
 def read_roster(client: redis.Redis, job_id: str, settings: Settings) -> Roster:
@@ -69,16 +74,54 @@ def read_roster(client: redis.Redis, job_id: str, settings: Settings) -> Roster:
         accepted=accepted,
         counts={"open": accepted - sum(settled.values()), **settled},
         entries=[
-            Entry(index, document_id, number, _ending(index, endings or b"", still_open))
+            Entry(index, document_id, number, *_ending(index, endings or b"", still_open))
             for index, (document_id, number) in enumerate(
                 zip(orjson.loads(ids or b"[]"), numbers, strict=False)
             )
         ],
         errors=[orjson.loads(row) for row in errors],
+        deletes="delete" in fields,
     )
 
 
-def _ending(index: int, endings: bytes, still_open: set[int]) -> Ending:
+def find_deletions(client: redis.Redis, collection: str, settings: Settings) -> dict[str, int]:
+    """The number of the last deletion of each document that has begun, as far as its job is known.
+
+    Looks at all jobs: for audits. Raises BrokerDown.
+    """
+    found: dict[str, int] = {}
+    with redis_errors(settings.broker_url):
+        for job_id in _deleting(client, collection):
+            for entry in _deleted(client, job_id, settings):
+                found[entry.id] = max(entry.sequence, found.get(entry.id, 0))
+    return found
+
+
+def _deleting(client: redis.Redis, collection: str) -> Iterator[str]:
+    """Ids of the jobs that delete documents of the collection."""
+    start = job_key("")
+    names = (text(key) for key in client.scan_iter(f"{start}*", count=PAGE_JOBS))
+    jobs = (name for name in names if ":" not in name.removeprefix(start))
+    while page := list(islice(jobs, PAGE_JOBS)):
+        pipe = client.pipeline(transaction=False)
+        for job in page:
+            pipe.hmget(job, "collection", "delete")
+        for job, (name, deletes) in zip(page, pipe.execute(), strict=True):
+            if deletes and text(name) == collection:
+                yield job.removeprefix(start)
+
+
+def _deleted(client: redis.Redis, job_id: str, settings: Settings) -> Sequence[Entry]:
+    try:
+        entries = read_roster(client, job_id, settings).entries
+    except JobNotFound:  # it has expired since it was listed
+        return ()
+    return [entry for entry in entries if entry.ending in ("done", "open")]
+
+
+def _ending(index: int, endings: bytes, still_open: set[int]) -> tuple[Ending, bool]:
+    """How it ended, and whether it was unchanged."""
     if index in still_open:
-        return "open"
-    return _ENDINGS.get(endings[index], "done") if index < len(endings) else "done"
+        return "open", False
+    ending = endings[index] if index < len(endings) else 0
+    return _ENDINGS.get(ending, "done"), ending == ord("u")

@@ -19,7 +19,16 @@ JOB_READS = 3
 """Commands that read a job."""
 UNACKED = "unacked"
 """kombu's hash of messages that a worker holds."""
-COUNTERS = ("accepted", "done", "failed", "cancelled", "refused", "points", "truncated")
+COUNTERS = (
+    "accepted",
+    "done",
+    "failed",
+    "cancelled",
+    "refused",
+    "points",
+    "truncated",
+    "unchanged",
+)
 EVENTS = ("refusals", "redelivered", "returned", "dead_letters")
 """Further totals: requests refused, messages whose work began again after their process was lost,
 messages given back because store or ledger were away, dead letters ever written."""
@@ -39,6 +48,7 @@ class JobSnapshot:
     cancelled: int
     truncated: int
     points: int
+    unchanged: int
     rate_per_s: float
     eta_s: float | None
     created_at: float
@@ -151,6 +161,7 @@ def _job(job_id: str, reply: Sequence[Any]) -> JobSnapshot:
         model=values["model"],
         **counts,
         truncated=int(values.get("truncated", 0)),
+        unchanged=int(values.get("unchanged", 0)),
         points=int(values.get("points", 0)),
         rate_per_s=round(rate, 3),
         eta_s=(round(left / rate, 1) if rate else None) if left else 0.0,

@@ -5,7 +5,8 @@ stock producers, stock workers and Flower read the same queue.
 """
 
 import base64
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -55,14 +56,25 @@ def new_job_id() -> str:
 
 def slice_job(job_id: str, documents: Sequence[Document], *, split: bool = True) -> list[Slice]:
     """Cut a job into messages of bounded size; `split=False` makes it one, of any size."""
-    rows = [_row(document) for document in documents]
+    return _slice(Coordinates(v=1, job=job_id, start=0, count=0), map(_row, documents), split)
+
+
+def slice_deletion(job_id: str, ids: Sequence[str]) -> list[Slice]:
+    """The same of documents that are to be deleted. Their rows have no text, which a worker that
+    knows of no deletions refuses."""
+    place = Coordinates(v=1, job=job_id, start=0, count=0, delete=True)
+    return _slice(place, ({"id": name} for name in ids), split=True)
+
+
+def _slice(place: Coordinates, documents: Iterable[dict[str, Any]], split: bool) -> list[Slice]:
+    rows, job_id = list(documents), place["job"]
     encoded = [orjson.dumps(row) for row in rows]
     sizes = list(map(len, encoded))
     spans = cut_into_spans(sizes, MESSAGE_DOCUMENTS, MESSAGE_BYTES) if split else [(0, len(rows))]
     return [
         Slice(
             task_id=job_id if len(spans) == 1 else f"{job_id}.{number}",
-            place=Coordinates(v=1, job=job_id, start=start, count=stop - start),
+            place={**place, "start": start, "count": stop - start},
             documents=rows[start:stop],
             encoded=encoded[start:stop],
         )
@@ -76,11 +88,19 @@ def build_submission(app: Celery, slices: Sequence[Slice], options: Options) -> 
         job_id=slices[0].place["job"],
         ids=[row["id"] for part in slices for row in part.documents],
         sizes=[size for part in slices for size in part.sizes],
+        contents=[name for part in slices for name in digest_contents(part.encoded, options)],
         envelopes=[_message(app, part, options) for part in slices],
         collection=options.collection,
         on_long=options.on_long,
         queue=QUEUE,
+        delete=options.delete,
     )
+
+
+def digest_contents(encoded: Sequence[bytes], options: Options) -> list[str]:
+    """What tells one content from another: the document in JSON, and how it is embedded."""
+    how = options.on_long.encode()
+    return [hashlib.blake2b(row, digest_size=8, key=how).hexdigest() for row in encoded]
 
 
 def envelope(message: Any, routing_key: str, **properties: Any) -> bytes:

@@ -33,6 +33,7 @@ DOCUMENTATION = frozenset({"docs", "redoc", "openapi.json", "static-offline-docs
 """First parts of paths that show nothing but what this program is."""
 SCOPES = {
     "embed": Scope.INGEST,
+    "collections": Scope.INGEST,
     "jobs": Scope.INGEST,
     "queue": Scope.INGEST,
     "search": Scope.SEARCH,

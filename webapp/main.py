@@ -14,10 +14,10 @@ from fastapi_offline import FastAPIOffline
 from tasks.errors import SettingsError
 from tasks.logs import format_logs
 from tasks.settings import get_settings
-from webapp import dead, embeddings, health, routes, search
+from webapp import dead, deletions, embeddings, health, routes, search
 from webapp.failures import handle_errors
 from webapp.keys import check_address, describe_keys, guard, is_uvicorn
-from webapp.schemas import EmbeddingsIn, EmbedIn, ReplayIn, SearchIn
+from webapp.schemas import DeleteIn, EmbeddingsIn, EmbedIn, ReplayIn, SearchIn
 from webapp.state import lifespan
 
 VERSION = "0.1.0"
@@ -33,7 +33,7 @@ def create_app() -> FastAPI:
         # as they are: each request would pay for the indirection of an included router
         routes=[
             route
-            for module in (routes, embeddings, search, dead, health)
+            for module in (routes, deletions, embeddings, search, dead, health)
             for route in module.router.routes
         ],
     )
@@ -50,7 +50,7 @@ def _schema(app: FastAPI) -> dict[str, Any]:
             title=app.title, version=app.version, summary=app.summary, routes=app.routes
         )
         components = schema["components"]["schemas"]
-        for model in (EmbedIn, EmbeddingsIn, SearchIn, ReplayIn):
+        for model in (EmbedIn, DeleteIn, EmbeddingsIn, SearchIn, ReplayIn):
             body = model.model_json_schema(ref_template="#/components/schemas/{model}")
             components.update(body.pop("$defs", {}))
             components[model.__name__] = body

@@ -69,8 +69,16 @@ class EmbedIn(BaseModel):
     on_long: OnLong | None = Field(default=None, description="Unset: chunk.")
 
 
+class DeleteIn(BaseModel):
+    """Documents by their ids; one that is not there is no error."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"ids": ["1", "2"]}]})
+
+    ids: list[Id] = Field(min_length=1)
+
+
 class Accepted(BaseModel):
-    """202: the documents are in the queue, on disk."""
+    """202: the documents are in the queue, on disk, to be embedded or to be deleted."""
 
     job_id: str
     document_ids: Sequence[str]
@@ -96,7 +104,11 @@ class DocumentError(BaseModel):
 
 
 class JobOut(BaseModel):
-    """A job and what became of its documents; `errors` holds the first 100."""
+    """A job and what became of its documents; `errors` holds the first 100.
+
+    `unchanged` documents are among those that are done: what was stored before is the same, so
+    nothing was embedded or written.
+    """
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -110,6 +122,7 @@ class JobOut(BaseModel):
     cancelled: int
     truncated: int
     points: int
+    unchanged: int = 0
     rate_per_s: float
     eta_s: float | None
     created_at: float

@@ -24,7 +24,7 @@ from workers.encoder import Encoder, Vectors
 from workers.onnx_encoder import OnnxEncoder
 from workers.plan import plan
 from workers.reference import read_paragraphs
-from workers.torch_encoder import SentenceTransformerEncoder, load_model
+from workers.torch_encoder import SentenceTransformerEncoder, load_model, wrap
 
 LEAST_COSINE = 0.99
 LEAST_OVERLAP = 0.88
@@ -52,7 +52,7 @@ def convert(source: Path, target: Path) -> None:
     """Fill the folder `target`. Raises ModelError when the model is not one that can be converted,
     or loses more than the gate allows."""
     settings = Settings(model=str(source), device="cpu", backend="torch", threads=None)
-    encoder = SentenceTransformerEncoder(load_model(settings, "cpu"), settings.model_name)
+    encoder = wrap(load_model(settings, "cpu"), settings)
     _refuse_two_prompt_lengths(encoder)
     exported = target / "exported.onnx"
     _export(encoder, exported)

@@ -4,7 +4,6 @@ A worker's main process asks before it starts children; whoever loads the model 
 """
 
 import fcntl
-import hashlib
 import importlib.util
 import logging
 import os
@@ -14,12 +13,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 from tasks.errors import ModelError
 from tasks.settings import Settings
-from workers.weights import find_weights
+from workers.weights import digest_weights, find_weights
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +26,6 @@ VERSION = 2
 GRAPH, RECIPE, TOKENIZER = "model.onnx", "recipe.json", "tokenizer.json"
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "sentence_embedding"
 PACKAGES = ("onnxruntime", "onnx", "onnxscript")
-READ_BYTES = 1024 * 1024
 
 
 def find_converted(settings: Settings) -> Path:
@@ -85,14 +82,6 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-@cache
 def _digest(folder: Path) -> str:
-    """Of all that decides what the conversion makes: 90 MB take 0.1 s."""
-    digest = hashlib.sha256(str(VERSION).encode())
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in {".json", ".safetensors", ".bin", ".txt", ".model"} and path.is_file():
-            digest.update(path.relative_to(folder).as_posix().encode())
-            with path.open("rb") as file:
-                while part := file.read(READ_BYTES):
-                    digest.update(part)
-    return digest.hexdigest()[:24]
+    """Of all that decides what the conversion makes."""
+    return digest_weights(folder, str(VERSION))

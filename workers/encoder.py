@@ -39,6 +39,11 @@ class Encoder(Protocol):
     def card(self) -> ModelCard: ...
 
     @property
+    def recipe(self) -> str:
+        """What makes its vectors of documents, beside the card: weights, engine, prompt."""
+        ...
+
+    @property
     def budget_tokens(self) -> int:
         """Padded tokens of a model call that suit this engine and device best, as measured."""
         ...

@@ -10,15 +10,16 @@ and after `EMBED_POISON_LOSSES` losses goes to the dead letters.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
 from celery.exceptions import Reject
 
 from tasks.admission import ledger, redis_client
+from tasks.claims import Claim
 from tasks.documents import parse_documents, parse_options
 from tasks.errors import (
     BrokerDown,
@@ -28,13 +29,13 @@ from tasks.errors import (
     JobNotFound,
     StoreDown,
 )
-from tasks.ledger import Call, Claim, Submission, T, run
+from tasks.ledger import Call, Submission, T, run
 from tasks.letters import write_letter
 from tasks.messages import QUEUE, Coordinates, Document, Options, Outcome, PlacedDocument
 from tasks.results import Summary, all_failed, summarize, summarize_job
 from tasks.settings import get_settings
 from tasks.snapshot import read_job
-from tasks.submission import new_job_id, slice_job
+from tasks.submission import digest_contents, new_job_id, slice_job
 from workers.draining import is_draining
 from workers.lane import give_way
 from workers.pipeline import fail
@@ -68,7 +69,13 @@ class Delivery:
         """The documents that are left to do."""
         start = self.place["start"]
         return [
-            PlacedDocument(index, claim.number(index), self.documents[index - start])
+            PlacedDocument(
+                index,
+                claim.number(index),
+                self.documents[index - start],
+                uncontested=index in claim.uncontested,
+                overtaken_by=claim.overtaken.get(index, 0),
+            )
             for index in claim.indices
         ]
 
@@ -102,14 +109,19 @@ def read_delivery(
 def _read_own(place: Coordinates, raw: Any, collection: Any, on_long: Any) -> Delivery:
     """Of another version of ours, perhaps: what cannot be read is settled as failed."""
     try:
-        documents = [Document(**row) for row in raw]
+        documents = [_read_row(row, place) for row in raw]
         if len(documents) != place["count"]:
             raise ValueError(f"{len(documents)} documents instead of {place['count']}")
-        return Delivery(place, documents, parse_options(collection, on_long, get_settings()))
+        options = parse_options(collection, on_long, get_settings())
+        return Delivery(place, documents, replace(options, delete=place.get("delete", False)))
     except (TypeError, ValueError, EmbedError) as error:
         ours = InvalidRequest(f"its message cannot be read: {error}", code="message_invalid")
         _reach_ledger(ledger().fail(place, ours))
         raise ours from error
+
+
+def _read_row(row: dict[str, Any], place: Coordinates) -> Document:
+    return Document(**row, text="") if place.get("delete") else Document(**row)
 
 
 def execute(deliveries: Sequence[Delivery]) -> list[Summary | Exception]:
@@ -143,7 +155,7 @@ def _execute(deliveries: Sequence[Delivery], timings: Timings) -> list[Summary |
     ordinary = [work for work in works if not work.claim.suspect]
     outcomes = dict(_together(ordinary, timings))
     with timings.stage("settle"):
-        results = {id(work): _settle(work, outcomes[id(work)]) for work in ordinary}
+        results = {id(work): _settle(work, outcomes[id(work)], timings) for work in ordinary}
     # after the others are settled: a suspect may take the process with it
     results |= {id(work): _alone(work, timings) for work in works if work.claim.suspect}
     return [results[id(work)] if isinstance(work, _Work) else work for work in claimed]
@@ -165,7 +177,8 @@ def _claim(delivery: Delivery) -> "_Work | Exception":
     try:
         if delivery.foreign:
             _adopt(delivery)
-        claim: Claim = _reach_ledger(ledger().claim(delivery.place))
+        ids = [document.id for document in delivery.documents]
+        claim = _reach_ledger(ledger().claim(delivery.place, ids))
     except BrokerDown as error:
         return _reject(delivery, error)
     if claim.expired:
@@ -185,6 +198,7 @@ def _adopt(delivery: Delivery) -> None:
         options.collection,
         options.on_long,
         QUEUE,
+        contents=digest_contents(part.encoded, options),
     )
     _reach_ledger(ledger().accept(adopted, mode="forced"))
 
@@ -223,8 +237,7 @@ def _alone(work: _Work, timings: Timings) -> Summary | Exception:
             else:
                 outcome = _embed_alone(placed, work.delivery.options, timings)
             with timings.stage("settle"):
-                _reach_ledger(_settlement(work, [placed], [outcome]))
-            outcomes.append(outcome)
+                outcomes += _record(work, [placed], [outcome], timings)
     except StoreDown as error:
         with suppress(BrokerDown):  # one loss too many is counted then, and no document lost
             _reach_ledger(ledger().unmark(job_id, placed.index))
@@ -253,26 +266,52 @@ def _poison(placed: PlacedDocument, losses: int) -> Outcome:
     )
 
 
-def _settle(work: _Work, outcomes: "list[Outcome] | Exception") -> Summary | Exception:
+def _settle(
+    work: _Work, outcomes: "list[Outcome] | Exception", timings: Timings
+) -> Summary | Exception:
     if isinstance(outcomes, Exception):
         return outcomes
     try:
-        _reach_ledger(_settlement(work, work.documents, outcomes))
-    except BrokerDown as error:
+        recorded = _record(work, work.documents, outcomes, timings)
+    except (BrokerDown, StoreDown) as error:
         return _give_back(work, error)
-    return _conclude(work, outcomes)
+    return _conclude(work, recorded)
+
+
+def _record(
+    work: _Work,
+    documents: Sequence[PlacedDocument],
+    outcomes: Sequence[Outcome],
+    timings: Timings,
+) -> list[Outcome]:
+    """Settle these documents. What a deletion has won over meanwhile is removed first, whatever
+    has become of it, and then is done. Raises BrokerDown, StoreDown."""
+    overtaken = _reach_ledger(_settlement(work, documents, outcomes))
+    if not overtaken:
+        return list(outcomes)
+    late = [
+        replace(placed, overtaken_by=overtaken[placed.index])
+        for placed in documents
+        if placed.index in overtaken
+    ]
+    removed = _record(work, late, _embed(late, work.delivery.options, timings), timings)
+    kept = [outcome for outcome in outcomes if outcome.index not in overtaken]
+    return sorted(kept + removed, key=lambda outcome: outcome.index)
 
 
 def _settlement(
     work: _Work, documents: Sequence[PlacedDocument], outcomes: Sequence[Outcome]
-) -> Call[int]:
+) -> Call[Mapping[int, int]]:
     delivery = work.delivery
+    if delivery.options.delete:
+        return ledger().settle_written(delivery.job_id, outcomes, {}, ())
+    written = {placed.index for placed in documents if not placed.overtaken_by}
     letters = {
         placed.index: write_letter(delivery.job_id, placed, delivery.options, outcome)
         for placed, outcome in zip(documents, outcomes, strict=True)
         if outcome.state == "failed"
     }
-    return ledger().settle(delivery.job_id, outcomes, letters)
+    return ledger().settle_written(delivery.job_id, outcomes, letters, written)
 
 
 def _conclude(work: _Work, outcomes: Sequence[Outcome]) -> Summary | Exception:
@@ -331,8 +370,8 @@ def _embed(
         ]
 
 
-def _options_key(options: Options) -> tuple[str, str]:
-    return options.collection, options.on_long
+def _options_key(options: Options) -> tuple[str, str, bool]:
+    return options.collection, options.on_long, options.delete
 
 
 def _reach_ledger(call: Call[T]) -> T:

@@ -31,6 +31,8 @@ class FakeEncoder:
     """With EMBED_FAKE_POISON, what no process survives to read: as a crash in a real model's
     native code would, it leaves no time for an exception."""
 
+    recipe = ""
+
     def __init__(self, settings: Settings) -> None:
         self.card = fake_card(settings)
         self.budget_tokens = budgets.FAKE

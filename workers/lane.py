@@ -106,6 +106,10 @@ class GivingWay:
         return self._encoder.card
 
     @property
+    def recipe(self) -> str:
+        return self._encoder.recipe
+
+    @property
     def budget_tokens(self) -> int:
         return self._encoder.budget_tokens
 

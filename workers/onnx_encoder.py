@@ -29,6 +29,8 @@ class OnnxEncoder:
     def __init__(self, folder: Path, name: str, threads: int) -> None:
         recipe = orjson.loads((folder / RECIPE).read_bytes())
         self.card = ModelCard(name, recipe["dimension"], recipe["max_tokens"], "cpu")
+        # the folder's name has a digest of the weights
+        self.recipe = f"{folder.name} {recipe['prompt']}"
         self._tokenizer = TextTokenizer(
             Tokenizer.from_file(os.fspath(folder / TOKENIZER)),
             max_tokens=recipe["max_tokens"],

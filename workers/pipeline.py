@@ -1,11 +1,12 @@
-"""From documents to points in the store: count, cut, plan, encode, check, upsert.
+"""From documents to points in the store: compare, count, cut, plan, encode, check, upsert.
 
 The child's resources (`workers.process`) run it. It knows neither HTTP nor Celery nor torch nor
 Redis: an encoder and a store stand behind protocols. One bad document never hurts its neighbours:
 whatever fails together is tried again alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,20 +17,26 @@ from tasks.errors import (
     EmbedError,
     EncoderBroken,
     ModelError,
+    StoreRejected,
     TextTooLong,
 )
-from tasks.messages import ModelCard, OnLong, Options, Outcome, PlacedDocument, point_id
+from tasks.messages import OnLong, Options, Outcome, PlacedDocument, point_id
 from workers.encoder import Encoder, TokenizedText, encode_texts
+from workers.fingerprints import find_unchanged, fingerprint
 from workers.isolation import together_or_alone
 from workers.plan import Size, plan, plan_upserts
 from workers.timings import Timings
 from workers.upserts import MAX_POINTS, Point, Upserts, VectorStore
+
+logger = logging.getLogger(__name__)
 
 PROBE = "A short sentence that every model can read."
 
 T = TypeVar("T")
 R = TypeVar("R")
 Vector = NDArray[np.float32]
+Known = dict[str, Vector | EmbedError]
+"""What the texts of a pass have become, so that one which stands in it twice is encoded once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +58,18 @@ def run(
 ) -> list[Outcome]:
     """One outcome a document, in the documents' order.
 
-    Of documents with the same id the one with the highest sequence is stored. An older one counts
-    as done with it, and is embedded itself only if the newer one fails. What it costs is added to
+    What stands in the store already as it would be written is left alone. Of documents with the
+    same id the one with the highest sequence is stored. An older one counts as done with it, and is
+    embedded itself only if the newer one fails. What it costs is added to
     `timings`. Raises StoreDown and EncoderBroken, for which no document is to blame: the caller
     gives them all back.
     """
-    outcomes: dict[int, Outcome] = {}
+    with timings.stage("store_wait"):
+        unchanged = _find_unchanged(documents, options, encoder, store)
+    outcomes = {at: _leave(documents[at]) for at in unchanged}
+    timings.texts += len(documents) - len(unchanged)
     stored: set[str] = set()
-    waiting = list(range(len(documents)))
+    waiting = [at for at in range(len(documents)) if at not in outcomes]
     while waiting:
         batch = _newest(documents, waiting)
         chosen = [documents[at] for at in batch]
@@ -72,12 +83,31 @@ def run(
     return [outcomes[at] for at in range(len(documents))]
 
 
+def _find_unchanged(
+    documents: Sequence[PlacedDocument], options: Options, encoder: Encoder, store: VectorStore
+) -> set[int]:
+    """Positions of those that stand in the store as they would be written."""
+    asked = {placed.document.id for placed in documents if placed.uncontested}
+    if not asked:
+        return set()
+    try:
+        stored = store.read(options.collection, asked)
+    except StoreRejected as error:
+        logger.warning("cannot tell what is unchanged in %s: %s", options.collection, error)
+        return set()
+    return find_unchanged(documents, options, encoder, stored)
+
+
+def _leave(placed: PlacedDocument) -> Outcome:
+    return Outcome(placed.index, placed.document.id, "done", unchanged=True)
+
+
 def encode_whole(
     texts: Sequence[TokenizedText], encoder: Encoder, budget_tokens: int
 ) -> list[Vector | EmbedError]:
     """The vector of each text, or what kept it from being made. Raises EncoderBroken."""
     whole = {at: Cut([text]) for at, text in enumerate(texts)}
-    made = _encode(whole, encoder, budget_tokens, Timings())
+    made = _encode(whole, encoder, budget_tokens, {}, Timings())
     found = (made[at] for at in range(len(texts)))
     return [one if isinstance(one, EmbedError) else one[0] for one in found]
 
@@ -108,14 +138,15 @@ def _embed(
     refused = {at: cut for at, cut in enumerate(cuts) if isinstance(cut, EmbedError)}
     readable = {at: cut for at, cut in enumerate(cuts) if isinstance(cut, Cut)}
     groups = _group(readable, encoder.card.max_tokens, budget_tokens)
+    known: Known = {}
     with Upserts(store, options.collection, timings, overlap=len(groups) > 1) as upserts:
         for group in groups:
             with timings.stage("encode"):
                 chosen = {at: readable[at] for at in group}
-                made = _encode(chosen, encoder, budget_tokens, timings)
+                made = _encode(chosen, encoder, budget_tokens, known, timings)
             refused |= {at: found for at, found in made.items() if isinstance(found, EmbedError)}
             points = {
-                at: _points(documents[at], readable[at], vectors, options, encoder.card)
+                at: _points(documents[at], readable[at], vectors, options, encoder)
                 for at, vectors in made.items()
                 if not isinstance(vectors, EmbedError)
             }
@@ -169,20 +200,23 @@ def _cut_one(read: TokenizedText, on_long: OnLong, encoder: Encoder) -> Cut | Em
 
 
 def _encode(
-    cuts: Mapping[int, Cut], encoder: Encoder, budget_tokens: int, timings: Timings
+    cuts: Mapping[int, Cut], encoder: Encoder, budget_tokens: int, known: Known, timings: Timings
 ) -> dict[int, list[Vector] | EmbedError]:
-    """The vectors of each cut's chunks, or what kept one of them from being made."""
-    texts = [chunk for cut in cuts.values() for chunk in cut.chunks]
-    found: dict[int, Vector | EmbedError] = {}
+    """The vectors of each cut's chunks, or what kept one of them from being made.
+
+    What is in `known` is not encoded again, and what is encoded is added to it.
+    """
+    chunks = [chunk for cut in cuts.values() for chunk in cut.chunks]
+    texts = list({chunk.text: chunk for chunk in chunks if chunk.text not in known}.values())
     for batch in plan([min(len(text), encoder.card.max_tokens) for text in texts], budget_tokens):
-        vectors = _encode_batch([texts[at] for at in batch], encoder, timings)
-        found.update(zip(batch, vectors, strict=True))
-    in_order = iter([found[at] for at in range(len(texts))])
-    return {at: _gather(cut, in_order) for at, cut in cuts.items()}
+        chosen = [texts[at] for at in batch]
+        vectors = _encode_batch(chosen, encoder, timings)
+        known.update(zip((text.text for text in chosen), vectors, strict=True))
+    return {at: _gather(cut, known) for at, cut in cuts.items()}
 
 
-def _gather(cut: Cut, vectors: Iterator[Vector | EmbedError]) -> list[Vector] | EmbedError:
-    own = [next(vectors) for _ in cut.chunks]
+def _gather(cut: Cut, known: Known) -> list[Vector] | EmbedError:
+    own = [known[chunk.text] for chunk in cut.chunks]
     errors = [vector for vector in own if isinstance(vector, EmbedError)]
     return errors[0] if errors else [v for v in own if not isinstance(v, EmbedError)]
 
@@ -224,15 +258,16 @@ def _points(
     cut: Cut,
     vectors: Sequence[Vector],
     options: Options,
-    card: ModelCard,
+    encoder: Encoder,
 ) -> list[Point]:
     document = placed.document
     shared = {
         "document_id": document.id,
         "chunks": len(vectors),
-        "model": card.name,
+        "model": encoder.card.name,
         "sequence": placed.sequence,
         "metadata": document.metadata,
+        "fingerprint": fingerprint(document, options, encoder),
     }
     return [
         Point(

@@ -7,7 +7,7 @@ which opens it itself in pools of threads and where tasks run eagerly.
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 
 import redis
@@ -17,6 +17,7 @@ from tasks.errors import ModelMismatch, StoreRejected
 from tasks.messages import ModelCard, Options, Outcome, PlacedDocument
 from tasks.presence import record_collection
 from tasks.settings import Settings, get_settings
+from workers.deletion import remove
 from workers.draining import is_draining
 from workers.encoder import Encoder, build_encoder, encode_texts
 from workers.lane import GivingWay
@@ -66,22 +67,33 @@ def embed_documents(
     timings: Timings,
     give_way: Callable[[], float] | None = None,
 ) -> list[Outcome]:
-    """Embed and store documents, one outcome each, in their order; `timings` says what it cost.
-    Before each call of the model it gives way, if it is told how.
+    """Embed and store documents, or delete them, one outcome each, in their order; `timings` says
+    what it cost. Those that a deletion has overtaken are deleted, too. Before each call of the model
+    it gives way, if it is told how.
 
     Raises StoreDown when the store stays away, and EncoderBroken when the model reads nothing any
     more: then the documents are to be given back.
     """
     use = resources()
-    encoder, store = use.encoder, use.store
     if give_way is not None:
-        encoder = GivingWay(encoder, give_way, timings)
+        use = replace(use, encoder=GivingWay(use.encoder, give_way, timings))
+    goes = [options.delete or placed.overtaken_by > 0 for placed in documents]
+    gone = [placed for placed, go in zip(documents, goes, strict=True) if go]
+    kept = [placed for placed, go in zip(documents, goes, strict=True) if not go]
+    removed = iter(remove(gone, options.collection, use.store) if gone else [])
+    embedded = iter(_embed_documents(kept, options, use, timings) if kept else [])
+    return [next(removed) if go else next(embedded) for go in goes]
+
+
+def _embed_documents(
+    documents: Sequence[PlacedDocument], options: Options, use: Resources, timings: Timings
+) -> list[Outcome]:
+    encoder, store = use.encoder, use.store
     try:
         with timings.stage("store_wait"):
             store.ensure_collection(options.collection, encoder.card)
     except (ModelMismatch, StoreRejected) as error:
         return [fail(placed, error) for placed in documents]
-    timings.texts += len(documents)
     return run(documents, options, encoder, store, use.budget_tokens, timings=timings)
 
 

@@ -4,6 +4,7 @@ The tasks `tasks.embed` and `tasks.query` name their request classes; Celery mak
 """
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 from weakref import ref
 
@@ -126,16 +127,17 @@ class EmbedRequest(BatchedRequest):
         self.reject(requeue=True)
 
     def _fail(self, timeout: float) -> bool:
-        """Before Celery acknowledges it; whether that could be settled."""
+        """Before Celery acknowledges it; whether that could be settled. Not what a deletion has
+        overtaken: what may have been written of it has to go, when it comes back."""
         error = ModelError(f"the time limit of {timeout} s was exceeded", code="time_limit")
         try:
-            run(redis_client(), self._failure(error))
+            overtaken = run(redis_client(), self._failure(error))
         except BrokerDown as broker_error:
             logger.warning("task %s is not settled: %s", self.id, broker_error)
             return False
-        return True
+        return not overtaken
 
-    def _failure(self, error: ModelError) -> Call[int]:
+    def _failure(self, error: ModelError) -> Call[Mapping[int, int]]:
         """Its only document's, with the dead letter."""
         settings, job = get_settings(), self.place["job"]
         named = name_arguments(self.args or (), self.kwargs or {})
@@ -143,11 +145,14 @@ class EmbedRequest(BatchedRequest):
             (document,) = parse_documents(named.get("documents"), settings)
             options = parse_options(named.get("collection"), named.get("on_long"), settings)
         except EmbedError:
-            return ledger().fail(self.place, error)
+            failed = Outcome(
+                self.place["start"], "", "failed", code=error.code, detail=error.detail
+            )
+            return ledger().settle_written(job, [failed], {}, ())
         placed = PlacedDocument(self.place["start"], 0, document)
         outcome = Outcome(placed.index, document.id, "failed", code=error.code, detail=error.detail)
         letter = write_letter(job, placed, options, outcome)
-        return ledger().settle(job, [outcome], {placed.index: letter})
+        return ledger().settle_written(job, [outcome], {placed.index: letter}, [placed.index])
 
     def _announce_revoked(self, reason: str, *details: Any) -> None:
         """Settle what was revoked, expired or terminated, then let Celery acknowledge it.

@@ -8,7 +8,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -28,8 +28,8 @@ from tasks.queries import Search
 from tasks.settings import redact
 from workers import waiting
 from workers.provenance import describe_mismatch, read_provenance, write_provenance
-from workers.upserts import Point
-from workers.versions import Leftover, Stored, judge, lowest_sequence
+from workers.upserts import Point, Stored
+from workers.versions import Leftover, judge, lowest_sequence, owners
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,9 @@ BACKOFF_S = 0.1
 BACKOFF_MAX_S = 5.0
 POLL_S = 0.5
 SCROLL_POINTS = 1024
+DELETED_DOCUMENTS = 64
+"""Of one call; each is a condition of its own."""
+STORED_FIELDS = ["document_id", "sequence", "chunks", "fingerprint"]
 
 # Not the documents' fault: they wait until somebody has mended the server, the way to it, or the
 # credentials. 501 is a plain refusal.
@@ -86,6 +89,14 @@ class QdrantStore:
         Points of a document's earlier texts go. Raises StoreDown, StoreRejected.
         """
         self._retry(lambda: self._write(collection, points))
+
+    def read(self, collection: str, document_ids: Collection[str]) -> list[Stored]:
+        """See `workers.upserts.VectorStore`."""
+        return self._retry(lambda: self._read(collection, document_ids))
+
+    def delete(self, collection: str, numbers: Mapping[str, int]) -> None:
+        """See `workers.upserts.VectorStore`."""
+        self._retry(lambda: self._delete(collection, list(numbers.items())))
 
     def search(
         self, search: Search, vector: NDArray[np.float32], card: ModelCard
@@ -135,28 +146,45 @@ class QdrantStore:
 
     def _write(self, collection: str, points: Sequence[Point]) -> None:
         self._put(collection, points)
-        verdict = judge(points, self._find_stored(collection, points))
+        verdict = judge(points, self._find_stored(collection, owners(points)))
         for refused in verdict.refused:
             self._put(collection, refused)
         for leftover in verdict.leftovers:
             self._client.delete(collection, points_selector=_older(leftover), wait=True)
 
-    def _find_stored(self, collection: str, points: Sequence[Point]) -> Iterator[Stored]:
-        """All points of the documents of these points."""
-        ids = sorted({str(point.payload["document_id"]) for point in points})
-        owned = models.FieldCondition(key="document_id", match=models.MatchAny(any=ids))
+    def _read(self, collection: str, document_ids: Collection[str]) -> list[Stored]:
+        try:
+            return list(self._find_stored(collection, document_ids))
+        except UnexpectedResponse as error:
+            if error.status_code == 404:  # the collection has gone, and its points with it
+                return []
+            raise
+
+    def _delete(self, collection: str, numbers: Sequence[tuple[str, int]]) -> None:
+        try:
+            for start in range(0, len(numbers), DELETED_DOCUMENTS):
+                part = [_owned_before(*row) for row in numbers[start : start + DELETED_DOCUMENTS]]
+                chosen = models.FilterSelector(filter=models.Filter(should=part))
+                self._client.delete(collection, points_selector=chosen, wait=True)
+        except UnexpectedResponse as error:
+            if error.status_code != 404:  # without a collection there is nothing to delete
+                raise
+
+    def _find_stored(self, collection: str, document_ids: Collection[str]) -> Iterator[Stored]:
+        """All points of these documents."""
+        match = models.MatchAny(any=sorted(document_ids))
+        owned = models.FieldCondition(key="document_id", match=match)
         offset: Any = None
         while True:
             records, offset = self._client.scroll(
                 collection,
                 scroll_filter=models.Filter(must=[owned]),
-                with_payload=["document_id", "sequence"],
+                with_payload=STORED_FIELDS,
                 limit=SCROLL_POINTS,
                 offset=offset,
             )
             for record in records:
-                payload = record.payload or {}
-                yield Stored(str(record.id), payload["document_id"], payload.get("sequence", 0))
+                yield _stored(record)
             if offset is None:
                 return
 
@@ -273,8 +301,27 @@ class QdrantStore:
         return StoreRejected(f"Qdrant refused it ({error.status_code}): {_reason(error)}")
 
 
+def _stored(record: models.Record) -> Stored:
+    payload = record.payload or {}
+    return Stored(
+        str(record.id),
+        payload["document_id"],
+        payload.get("sequence", 0),
+        payload.get("chunks", 0),
+        payload.get("fingerprint", ""),
+    )
+
+
 def _not_found(collection: str) -> CollectionNotFound:
     return CollectionNotFound(f"there is no collection {collection}")
+
+
+def _owned_before(document_id: str, number: int) -> models.Filter:
+    """Points of a document that are not of this acceptance number or a later one; a point without
+    a number is of a time before there were any."""
+    owned = models.FieldCondition(key="document_id", match=models.MatchValue(value=document_id))
+    later = models.FieldCondition(key="sequence", range=models.Range(gte=number))
+    return models.Filter(must=[owned], must_not=[later])
 
 
 def _older(leftover: Leftover) -> models.FilterSelector:

@@ -14,8 +14,9 @@ from tasks.statistics import STAGES
 
 @dataclass(slots=True)
 class Timings:
-    """Counts, and seconds by stage. `computed_tokens` include `padding_tokens`; `queue_waits_s`
-    has one entry a message: from its job's acceptance to its claim."""
+    """Counts, in which unchanged texts are not, and seconds by stage. `computed_tokens` include
+    `padding_tokens`; `queue_waits_s` has one entry a message: from its job's acceptance to its
+    claim."""
 
     texts: int = 0
     points: int = 0

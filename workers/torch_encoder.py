@@ -23,7 +23,7 @@ from workers import budgets
 from workers.encoder import TokenizedText, Vectors
 from workers.packing import pack_linears
 from workers.tokenization import TextTokenizer
-from workers.weights import find_weights
+from workers.weights import find_weights, read_revision
 
 DTYPES = {"torch": torch.float32, "torch-bf16": torch.bfloat16, "torch-fp16": torch.float16}
 
@@ -31,9 +31,11 @@ DTYPES = {"torch": torch.float32, "torch-bf16": torch.bfloat16, "torch-fp16": to
 class SentenceTransformerEncoder:
     """Embeds exactly as `model.encode` does, from token ids."""
 
-    def __init__(self, model: SentenceTransformer, name: str) -> None:
+    def __init__(self, model: SentenceTransformer, name: str, made_of: str) -> None:
+        """`made_of` tells weights and engine from others."""
         self.model = model.eval()
         self.tokenizer = _tokenizer(model)
+        self.recipe = f"{made_of} {self.tokenizer.prompt}"
         self.card = ModelCard(name, _dimension(model), _max_tokens(model), model.device.type)
         self.budget_tokens = budgets.TORCH.get(self.card.device, budgets.TORCH["cpu"])
         # what is no transformer of texts (static embeddings, say) reads texts its own way
@@ -104,7 +106,13 @@ def load_encoder(settings: Settings) -> SentenceTransformerEncoder:
     model = load_model(settings, device)
     if device == "cpu":
         pack_linears(model)
-    return SentenceTransformerEncoder(model, settings.model_name)
+    return wrap(model, settings)
+
+
+def wrap(model: SentenceTransformer, settings: Settings) -> SentenceTransformerEncoder:
+    """The encoder that computes with a loaded model."""
+    made_of = f"{settings.backend} {read_revision(find_weights(settings))}"
+    return SentenceTransformerEncoder(model, settings.model_name, made_of)
 
 
 def preload_encoder(settings: Settings) -> None:

@@ -3,7 +3,7 @@
 The pipeline writes to it. It knows the store as a protocol only.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -31,6 +31,17 @@ class Point:
     payload: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A point as it stands in the store, of a document of so many `chunks`."""
+
+    point_id: str
+    document_id: str
+    sequence: int
+    chunks: int = 0
+    fingerprint: str = ""
+
+
 class VectorStore(Protocol):
     """Where points go."""
 
@@ -38,8 +49,19 @@ class VectorStore(Protocol):
         """Make the collection if it is absent. Raises ModelMismatch, StoreDown, StoreRejected."""
         ...
 
+    def read(self, collection: str, document_ids: Collection[str]) -> Sequence[Stored]:
+        """All points of these documents. Raises StoreDown, StoreRejected."""
+        ...
+
     def upsert(self, collection: str, points: Sequence[Point]) -> None:
         """Returns when the points are stored. Raises StoreDown, StoreRejected, ModelMismatch."""
+        ...
+
+    def delete(self, collection: str, numbers: Mapping[str, int]) -> None:
+        """Remove documents, by their ids, as far as they are older than these acceptance numbers.
+
+        Raises StoreDown, StoreRejected.
+        """
         ...
 
     def close(self) -> None: ...

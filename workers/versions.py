@@ -8,16 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from workers.upserts import Point
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A point as it stands in the store after a write."""
-
-    point_id: str
-    document_id: str
-    sequence: int
+from workers.upserts import Point, Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +54,11 @@ def judge(written: Sequence[Point], stored: Iterable[Stored]) -> Verdict:
         if any(row.sequence < newest for row in rows):
             leftovers.append(Leftover(document_id, newest))
     return Verdict(refused, leftovers)
+
+
+def owners(points: Iterable[Point]) -> set[str]:
+    """The ids of their documents."""
+    return {str(point.payload["document_id"]) for point in points}
 
 
 def sequence(point: Point) -> int:

@@ -2,7 +2,7 @@
 -- KEYS outstanding, totals, jobs, drain, sequence, collections, dead, dead_bytes,
 --   then for each job: its key, its queue
 -- ARGV mode, limit_texts, limit_bytes, model, then for each job: what it is (JSON: id, collection,
---   on_long, due (Unix seconds, 0: now), sizes, messages), ids (JSON), envelope...
+--   on_long, due (Unix seconds, 0: now), sizes, contents (digests), delete, messages), ids (JSON), envelope...
 -- A job of dead letters also says which (letters), and the acceptance numbers that its documents had
 --   (numbers: JSON in a string, since Lua would round them). The letters go with its acceptance.
 -- A job may have a mark (key, before, after, ttl_s): it is accepted only where `before` stands there.
@@ -44,7 +44,7 @@ local function accept(key, queue, job, ids, envelopes)
     local found = redis.call('GET', mark.key) or ''
     if found ~= mark.before then return {'marked', found} end
   end
-  local made = mode == 'limited' and maker(job.collection)
+  local made = mode == 'limited' and not job.delete and maker(job.collection)
   if made and made ~= model then return {'mismatch', made} end
   local size_of_all, fields = 0, {}
   for i, size in ipairs(job.sizes) do
@@ -57,14 +57,17 @@ local function accept(key, queue, job, ids, envelopes)
     local rate = redis.call('HMGET', drain, 'rate', 'at', 'since')
     return {'full', texts_after, bytes_after, at, rate[1], rate[2], rate[3]}
   end
+  local documents = cjson.decode(ids)
   -- First what can fail: a full Redis refuses the first write only, and this key may be another's.
   call_in_parts('LPUSH', queue, envelopes)
   local first = string.format('%.0f', before + texts + 1)
   call_in_parts('HSET', open, fields)
   redis.call('SET', key .. ':ids', ids)
   redis.call('HSET', key, 'state', 'open', 'collection', job.collection, 'model', model, 'on_long', job.on_long,
-    'accepted', count, 'sequence', first, 'created_at', at, 'queue', queue)
+    'accepted', count, 'sequence', first, 'created_at', at, 'queue', queue, 'counted', 1)
   if mark then redis.call('SET', mark.key, mark.after, 'EX', mark.ttl_s) end
+  if job.delete then redis.call('HSET', key, 'delete', 1) end
+  for i, id in ipairs(documents) do add_pending(field_of(job.collection, id), job.contents[i] or '*') end
   if job.letters then
     redis.call('HSET', key, 'numbers', job.numbers)
     discard(dead, dead_bytes, job.letters)

@@ -6,7 +6,7 @@ if #entries == 0 then return 0 end
 local outcomes = {}
 for i = 1, #entries, 2 do
   if tonumber(entries[i + 1]) > 0 then
-    outcomes[#outcomes + 1] = {entries[i], 'cancelled', 0, 0, '', ''}
+    outcomes[#outcomes + 1] = {entries[i], 'cancelled', 0, 0, '', '', '', 0, 0}
   end
 end
-return settle(KEYS, ARGV[1], outcomes, ARGV[2], 0, 0)
+return (settle(KEYS, ARGV[1], outcomes, ARGV[2], 0, 0))

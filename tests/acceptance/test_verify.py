@@ -69,8 +69,10 @@ def auditor(
         yield Auditor(broker, client, found, stack_env)
 
 
-def submit_many(texts: int, name: str) -> Job:
-    documents = [{"id": f"{name}-{number}", "text": f"{name} {number}"} for number in range(texts)]
+def submit_many(texts: int, name: str, revision: str = "") -> Job:
+    documents = [
+        {"id": f"{name}-{number}", "text": f"{name} {number} {revision}"} for number in range(texts)
+    ]
     job = submit(documents)
     job.wait(60)
     return job
@@ -114,13 +116,24 @@ def test_every_chunk_is_looked_for(auditor: Auditor) -> None:
 
 def test_a_later_text_may_have_replaced_it_but_no_earlier_one(auditor: Auditor) -> None:
     first = submit_many(3, "replaced")
-    second = submit_many(3, "replaced")
+    second = submit_many(3, "replaced", "revised")
     assert auditor.differences(first) == auditor.differences(second) == []
     earlier = read_roster(auditor.broker.client, first.id, auditor.settings).entries[1]
     auditor.write_sequence("replaced-1", earlier.sequence)
     assert auditor.differences(first) == []
     [difference] = auditor.differences(second)
     assert (difference.id, difference.ending) == ("replaced-1", "done")
+
+
+def test_an_unchanged_document_is_there_under_an_earlier_number(auditor: Auditor) -> None:
+    first, second = submit_many(3, "unchanged"), submit_many(3, "unchanged")
+    assert second.progress().unchanged == 3
+    assert auditor.differences(first) == auditor.differences(second) == []
+    auditor.delete_point("unchanged-1")
+    [difference] = auditor.differences(second)
+    assert difference.id == "unchanged-1"
+    assert submit_many(3, "unchanged").progress().unchanged == 2
+    assert auditor.differences(second) == []
 
 
 def test_counters_have_to_fit_the_documents(auditor: Auditor) -> None:

@@ -94,7 +94,7 @@ def test_queries_and_documents_have_the_models_prompts() -> None:
     folder = find_weights(Settings(model=DEFAULT_MODEL))
     prompts = {"query": "query: ", "passage": "a text that answers: "}
     model = SentenceTransformer(str(folder), device="cpu", local_files_only=True, prompts=prompts)
-    encoder = SentenceTransformerEncoder(model, "prompted")
+    encoder = SentenceTransformerEncoder(model, "prompted", "its weights")
     text = "how are files opened?"
     query = encoder.encode(encoder.tokenize_queries([text]))
     document = encoder.encode(encoder.tokenize([text]))

@@ -8,8 +8,9 @@ from itertools import pairwise
 
 import pytest
 
+from tasks.claims import Claim
 from tasks.errors import BrokerDown, EmbedError, JobNotFound, ModelMismatch, QueueFull
-from tasks.ledger import Claim, Ledger, Submission, run
+from tasks.ledger import Ledger, Submission, run
 from tasks.messages import Coordinates, Outcome
 from tasks.presence import record_collection
 from tasks.roster import Roster, read_roster

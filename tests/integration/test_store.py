@@ -17,7 +17,7 @@ from tasks.messages import ModelCard, point_id
 from tests.processes import free_port
 from tests.qdrant_server import LocalQdrant, local_qdrant
 from workers.store import QdrantStore
-from workers.upserts import Point
+from workers.upserts import Point, Stored
 
 CARD = ModelCard("a-model", 4, 256, "cpu")
 Seen = list[tuple[str, str, int]]
@@ -145,6 +145,46 @@ def _chunk(number: int, sequence: int) -> Point:
     identity = point_id("documents", "long", number)
     vector = np.array([1, number, 0, 0], dtype=np.float32)
     return Point(identity, vector, {"document_id": "long", "sequence": sequence})
+
+
+def test_documents_are_deleted_as_far_as_they_are_older(
+    store: QdrantStore, client: QdrantClient
+) -> None:
+    store.ensure_collection("documents", CARD)
+    store.upsert("documents", [_chunk(n, 5) for n in range(3)])
+    others = [point(number, sequence=number) for number in range(1, 101)]
+    unnumbered = point(200)
+    del unnumbered.payload["sequence"]
+    client.upsert(
+        "documents",
+        [
+            models.PointStruct(id=p.id, vector=[1, 0, 0, 0], payload=p.payload)
+            for p in (unnumbered, *others)
+        ],
+    )
+    store.delete("documents", {"long": 5, "200": 1} | {str(n): 51 for n in range(1, 101)})
+    left = [row for row in store.read("documents", {"long", "200", *map(str, range(101))})]
+    assert sorted(row.sequence for row in left if row.document_id != "long") == list(range(51, 101))
+    assert [row.sequence for row in left if row.document_id == "long"] == [5, 5, 5]
+    store.delete("documents", {"long": 6, "never was": 6})
+    assert store.read("documents", {"long"}) == []
+
+
+def test_what_is_stored_of_documents_can_be_read(store: QdrantStore, client: QdrantClient) -> None:
+    store.ensure_collection("documents", CARD)
+    assert store.read("documents", {"1"}) == []
+    whole = point(1, sequence=7, chunks=1, fingerprint="f")
+    store.upsert("documents", [whole, point(2)])
+    assert store.read("documents", {"1", "3"}) == [Stored(whole.id, "1", 7, 1, "f")]
+    assert store.read("documents", {"2"}) == [Stored(point(2).id, "2", 1)]
+
+
+def test_without_a_collection_there_is_nothing_to_read_or_delete(
+    store: QdrantStore, client: QdrantClient
+) -> None:
+    assert store.read("absent", {"1"}) == []
+    store.delete("absent", {"1": 5})
+    assert not client.collection_exists("absent")
 
 
 def test_a_collection_that_was_deleted_is_made_again(

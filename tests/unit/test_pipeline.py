@@ -1,6 +1,6 @@
 """The pipeline settles each document once, and one bad document never hurts its neighbours."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -11,12 +11,14 @@ from tasks.settings import Settings
 from tests.processes import wait_until
 from workers.encoder import TokenizedText, Vectors, encode_texts
 from workers.fake import MAX_TOKENS, FakeEncoder
+from workers.fingerprints import fingerprint
 from workers.pipeline import run
 from workers.plan import LEAST_POINTS
 from workers.timings import Timings
-from workers.upserts import MAX_POINTS, Point
+from workers.upserts import MAX_POINTS, Point, Stored
 
 CHUNK = Options("documents")
+STORED = ("document_id", "sequence", "chunks", "fingerprint")
 LONG = " ".join(f"word{number}." for number in range(2 * MAX_TOKENS + 10))
 
 
@@ -27,14 +29,30 @@ class Recorder:
         self.points: dict[str, Point] = {}
         self.calls: list[int] = []
         self.refused = refused
+        self.reads = 0
 
     def ensure_collection(self, name: str, card: ModelCard) -> None: ...
+
+    def read(self, collection: str, document_ids: Collection[str]) -> list[Stored]:
+        self.reads += 1
+        return [
+            Stored(one.id, *(one.payload[name] for name in STORED))
+            for one in self.points.values()
+            if one.payload["document_id"] in document_ids
+        ]
 
     def upsert(self, collection: str, points: Sequence[Point]) -> None:
         if any(self.refused in point.payload["text"] for point in points):
             raise StoreRejected("a point is not to its taste")
         self.calls.append(len(points))
         self.points.update((point.id, point) for point in points)
+
+    def delete(self, collection: str, numbers: Mapping[str, int]) -> None:
+        self.points = {
+            name: point
+            for name, point in self.points.items()
+            if point.payload["sequence"] >= numbers.get(point.payload["document_id"], 0)
+        }
 
     def close(self) -> None: ...
 
@@ -108,6 +126,7 @@ def test_a_point_has_exactly_the_promised_payload() -> None:
         "model": "fake",
         "sequence": 100,
         "metadata": {"n": 0},
+        "fingerprint": fingerprint(Document("d0", "hello world", {"n": 0}), CHUNK, Picky()),
     }
     assert np.array_equal(point.vector, encode_texts(Picky(), ["hello world"])[0])
 
@@ -124,7 +143,7 @@ def test_vectors_belong_to_their_texts_whatever_the_plan() -> None:
 def test_model_calls_keep_to_the_budget() -> None:
     encoder = Picky()
     run(
-        place(*["four words of text"] * 40, ids=[str(n) for n in range(40)]),
+        place(*[f"four words of {n}" for n in range(40)]),
         CHUNK,
         encoder,
         Recorder(),
@@ -132,6 +151,20 @@ def test_model_calls_keep_to_the_budget() -> None:
         timings=Timings(),
     )
     assert max(len(call) for call in encoder.calls) == 4
+
+
+def test_a_text_that_stands_twice_in_a_pass_is_encoded_once() -> None:
+    encoder, store = Picky(), Recorder()
+    texts = ["again", "once", "again", f"{LONG} again", LONG, "poison", "poison"]
+    outcomes = run(place(*texts), CHUNK, encoder, store, 16, timings=Timings())
+    assert [outcome.state for outcome in outcomes] == ["done"] * 5 + ["failed"] * 2
+    answered = [text for call in encoder.calls for text in call if "poison" not in call]
+    assert len(answered) == len(set(answered))
+    assert {point.payload["document_id"] for point in store.points.values()} == {
+        f"d{number}" for number in range(5)
+    }
+    for point in store.points.values():
+        assert np.array_equal(point.vector, encode_texts(Picky(), [point.payload["text"]])[0])
 
 
 def test_a_long_text_becomes_chunks() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.upserts import Point
-from workers.versions import Leftover, Stored, judge, lowest_sequence
+from workers.upserts import Point, Stored
+from workers.versions import Leftover, judge, lowest_sequence
 
 VECTOR = np.zeros(2, np.float32)
 

@@ -1,6 +1,6 @@
 """The accounting at the end: what was promised, what the ledger says, and what is in the store."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +30,9 @@ BOUNDED = frozenset(
         "dead",
         "dead:bytes",
         "stats",
+        "pending",
+        "deleted",
+        "deleted:until",
     }
 )
 """Our keys that need no TTL: one each, as large as the queue's limit at most."""
@@ -40,12 +43,18 @@ the worker was killed that had just asked the others who they are."""
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """The last accepted text of a document, and its acceptance number."""
+    """The last accepted text of a document, and its acceptance number; `after` is that of the last
+    other text before it."""
 
     text: str
     sequence: int
+    after: int
     job_id: str
     index: int
+
+
+Acceptance = tuple[int, str, str, int]
+"""Of a document: its number, text, job, and index there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +95,8 @@ class Books:
     def differences(self, *, in_order: bool = True) -> list[str]:
         """A sentence for everything that is not as it should be.
 
-        `in_order`: of a text that was accepted twice the later acceptance has to be in the store.
+        `in_order`: what is in the store has to be an acceptance of the last text. Of a text that
+        was accepted twice in a row the later may find the earlier stored, and leave it there.
         """
         found = [
             *self._in_the_jobs(),
@@ -102,16 +112,12 @@ class Books:
         return read_roster(self._client, name, self._stack.settings)
 
     def _promises(self) -> dict[str, Promise]:
-        promises: dict[str, Promise] = {}
+        accepted: dict[str, list[Acceptance]] = defaultdict(list)
         for receipt in self._receipts:
             roster = self.rosters.get(receipt.job_id)
             for entry, sheet in zip(roster.entries if roster else (), receipt.parcel, strict=True):
-                before = promises.get(sheet.id)
-                if before is None or entry.sequence > before.sequence:
-                    promises[sheet.id] = Promise(
-                        sheet.text, entry.sequence, receipt.job_id, entry.index
-                    )
-        return promises
+                accepted[sheet.id].append((entry.sequence, sheet.text, receipt.job_id, entry.index))
+        return {name: _promise(sorted(rows)) for name, rows in accepted.items()}
 
     def _in_the_jobs(self) -> Iterator[str]:
         for receipt in self._receipts:
@@ -181,8 +187,9 @@ class Books:
             return f"point {name} is not in the store"
         if point.payload["text"] != chunk:
             return f"has the text {point.payload['text'][:40]!r}, not {chunk[:40]!r}"
-        if in_order and point.payload["sequence"] != promise.sequence:
-            return f"has number {point.payload['sequence']}, not {promise.sequence}"
+        number = point.payload["sequence"]
+        if in_order and not promise.after < number <= promise.sequence:
+            return f"has number {number}, not {promise.sequence} (after {promise.after})"
         [vector] = encode_texts(self._encoder, [chunk])
         return "" if np.allclose(point.vector, vector, atol=1e-5) else "has another vector"
 
@@ -203,6 +210,13 @@ class Books:
             if job_id in line
         ]
         return f"index {index}, held by {holding or 'nobody'}, last lines {lines[-3:]}"
+
+
+def _promise(accepted: Sequence[Acceptance]) -> Promise:
+    """From all acceptances of a document, the oldest first."""
+    sequence, text, job_id, index = accepted[-1]
+    others = [number for number, other, _, _ in accepted if other != text]
+    return Promise(text, sequence, max(others, default=0), job_id, index)
 
 
 def _jobs(client: redis.Redis) -> list[str]:

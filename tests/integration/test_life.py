@@ -1,0 +1,397 @@
+"""The life of a document: whatever comes late, twice, in any order, cut off or in the middle of
+another, the last thing that was accepted of it is what stands in the store.
+
+A real ledger, the real way of a message, the fake encoder, and a store in memory whose calls are
+moments at which something else may happen.
+"""
+
+import base64
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from random import Random
+from typing import Any
+
+import orjson
+import pytest
+
+from tasks.admission import ledger, redis_client
+from tasks.celery import app
+from tasks.client import Job, delete, submit
+from tasks.errors import StoreDown, StoreRejected
+from tasks.ledger import run
+from tasks.letters import read_letters
+from tasks.messages import HEADER, QUEUE, ModelCard
+from tasks.replay import pack_letters
+from tasks.settings import Settings
+from tests.redis_server import RedisServer
+from workers import process
+from workers.execution import Delivery, execute, read_delivery
+from workers.fake import FakeEncoder
+from workers.process import Resources
+from workers.upserts import Point, Stored
+
+COLLECTION = "life"
+LONG = " ".join(f"word{number}." for number in range(400))
+REFUSED = "refused "
+
+
+class Killed(BaseException):
+    """The process that works ends here."""
+
+
+class Memory:
+    """A conditional store, as `workers.store` is one; `moment` comes before and after writes."""
+
+    def __init__(self) -> None:
+        self.points: dict[str, Point] = {}
+        self.moment: Callable[[], None] = lambda: None
+        self.strict = self.away = False
+        self.writes = 0
+
+    def ensure_collection(self, name: str, card: ModelCard) -> None: ...
+
+    def read(self, collection: str, document_ids: Collection[str]) -> list[Stored]:
+        names = ("document_id", "sequence", "chunks", "fingerprint")
+        return [
+            Stored(one.id, *(one.payload[name] for name in names))
+            for one in self.points.values()
+            if one.payload["document_id"] in document_ids
+        ]
+
+    def upsert(self, collection: str, points: Sequence[Point]) -> None:
+        if self.strict and any(REFUSED in point.payload["text"] for point in points):
+            raise StoreRejected("not to its taste")
+        self.moment()
+        self.writes += 1
+        newest = {p.payload["document_id"]: p.payload["sequence"] for p in points}
+        for row in self.read(collection, newest):
+            newest[row.document_id] = max(newest[row.document_id], row.sequence)
+        for point in points:
+            if point.payload["sequence"] == newest[point.payload["document_id"]]:
+                self.points[point.id] = point
+        self.delete(collection, newest, said=False)
+        self.moment()
+
+    def delete(self, collection: str, numbers: Mapping[str, int], *, said: bool = True) -> None:
+        if said:
+            self.moment()
+            if self.away:
+                raise StoreDown("no store")
+        self.points = {
+            name: point
+            for name, point in self.points.items()
+            if point.payload["sequence"] >= numbers.get(point.payload["document_id"], 0)
+        }
+        if said:
+            self.moment()
+
+    def close(self) -> None: ...
+
+    def texts(self) -> dict[str, str]:
+        """The first words of each document's chunks, and none missing."""
+        found: dict[str, list[Point]] = {}
+        for point in self.points.values():
+            found.setdefault(point.payload["document_id"], []).append(point)
+        for points in found.values():
+            assert {point.payload["chunks"] for point in points} == {len(points)}
+            assert len({point.payload["sequence"] for point in points}) == 1
+        first = {name: min(found[name], key=lambda point: point.payload["chunk"]) for name in found}
+        return {name: " ".join(p.payload["text"].split()[:2]) for name, p in first.items()}
+
+
+class Mill:
+    """Accepts, and delivers messages when the test wants it."""
+
+    def __init__(self, store: Memory, settings: Settings) -> None:
+        self.store, self.settings = store, settings
+        self.client = redis_client()
+
+    def write(self, *documents: tuple[str, str]) -> Delivery:
+        rows = [{"id": name, "text": text} for name, text in documents]
+        submit(rows, collection=COLLECTION)
+        return self.take()
+
+    def delete(self, *ids: str) -> Delivery:
+        delete(list(ids), collection=COLLECTION)
+        return self.take()
+
+    def replay(self) -> list[Delivery]:
+        letters = list(read_letters(self.client, self.settings))
+        packed = pack_letters(app, letters, self.settings)
+        assert not packed.refused
+        run(self.client, ledger().accept_all(packed.submissions))
+        return [self.take() for _ in packed.submissions]
+
+    def take(self) -> Delivery:
+        """The next message, as a child gets it."""
+        message: dict[str, Any] = orjson.loads(self.client.rpop(QUEUE))  # type: ignore[arg-type]
+        (documents,), options, _ = orjson.loads(base64.b64decode(message["body"]))
+        headers = message["headers"]
+        return read_delivery(headers["id"], headers[HEADER], documents, **options)
+
+    def deliver(self, *deliveries: Delivery) -> None:
+        execute(deliveries)
+
+    def job(self, delivery: Delivery) -> Job:
+        return Job(delivery.job_id, ())
+
+
+@pytest.fixture
+def store(broker: RedisServer) -> Iterator[Memory]:
+    memory = Memory()
+    before = process._slot
+    encoder = FakeEncoder(Settings(model="fake", fake_dimension=4))
+    process._slot = Resources(encoder, memory, memory, 512)  # type: ignore[arg-type]
+    yield memory
+    process._slot = before
+
+
+@pytest.fixture
+def mill(store: Memory, settings: Settings) -> Mill:
+    return Mill(store, settings)
+
+
+def test_a_deleted_document_goes_with_all_its_chunks(mill: Mill) -> None:
+    mill.deliver(mill.write(("a", LONG), ("b", "stays")))
+    mill.deliver(deletion := mill.delete("a", "never was"))
+    assert mill.store.texts() == {"b": "stays"}
+    job = mill.job(deletion).progress()
+    assert (job.state, job.done, job.failed, job.points) == ("done", 2, 0, 0)
+
+
+def test_a_text_that_was_accepted_before_loses_whenever_it_comes(mill: Mill) -> None:
+    late = mill.write(("a", "late text"))
+    mill.deliver(mill.delete("a"))
+    mill.deliver(late)
+    assert mill.store.points == {}
+    assert mill.store.writes == 0
+    assert mill.job(late).progress().done == 1
+
+
+def test_a_text_that_is_accepted_after_it_wins_whenever_the_deletion_comes(mill: Mill) -> None:
+    mill.deliver(mill.write(("a", "old text")))
+    deletion = mill.delete("a")
+    mill.deliver(mill.write(("a", "new text")))
+    assert mill.store.texts() == {"a": "new text"}
+    mill.deliver(deletion)
+    assert mill.store.texts() == {"a": "new text"}
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_deletion_in_the_middle_of_a_write_wins(mill: Mill, before: bool) -> None:
+    writing, deletion = mill.write(("a", "a text"), ("b", "another")), mill.delete("a")
+    moments = iter([before, not before])
+
+    def meanwhile() -> None:
+        if next(moments, False):
+            mill.store.moment = lambda: None
+            mill.deliver(deletion)
+
+    mill.store.moment = meanwhile
+    mill.deliver(writing)
+    assert mill.store.texts() == {"b": "another"}
+    assert mill.job(writing).progress().done == 2
+
+
+def test_a_write_in_the_middle_of_a_deletion_loses(mill: Mill) -> None:
+    writing, deletion = mill.write(("a", "a text")), mill.delete("a")
+
+    def meanwhile() -> None:
+        mill.store.moment = lambda: None
+        mill.deliver(writing)
+
+    mill.store.moment = meanwhile
+    mill.deliver(deletion)
+    assert mill.store.points == {}
+
+
+def kill_at(store: Memory, moment: int) -> None:
+    """The process ends at the so manieth moment from now."""
+    left = iter(range(moment))
+
+    def meanwhile() -> None:
+        if next(left, None) is None:
+            store.moment = lambda: None
+            raise Killed
+
+    store.moment = meanwhile
+
+
+def test_what_a_killed_write_has_left_goes_when_it_comes_again(mill: Mill) -> None:
+    writing, deletion = mill.write(("a", "a text")), mill.delete("a")
+    mill.deliver(deletion)
+    claimed = ledger().claim(writing.place)  # it was claimed before the deletion was
+    assert run(mill.client, claimed).indices == (0,)
+    stale = Point("p", [], stored("a", sequence=1))  # type: ignore[arg-type]
+    mill.store.points["p"] = stale
+    kill_at(mill.store, 0)
+    with pytest.raises(Killed):
+        mill.deliver(writing)
+    mill.deliver(writing)
+    assert mill.store.points == {}
+    assert mill.job(writing).progress().done == 1
+
+
+def stored(name: str, sequence: int) -> dict[str, object]:
+    names = {"document_id": name, "sequence": sequence, "chunk": 0, "chunks": 1}
+    return {**names, "text": "x", "fingerprint": ""}
+
+
+def test_a_writer_that_was_thought_lost_removes_what_it_writes(mill: Mill) -> None:
+    """Its message ran elsewhere, was settled, and the document was deleted since."""
+    writing = mill.write(("a", "a text"))
+
+    def meanwhile() -> None:
+        mill.store.moment = lambda: None
+        mill.deliver(writing)
+        mill.deliver(mill.delete("a"))
+
+    mill.store.moment = meanwhile
+    mill.deliver(writing)
+    assert mill.store.points == {}
+    assert mill.job(writing).progress().done == 1
+
+
+def test_a_dead_letter_does_not_bring_back_what_was_deleted(mill: Mill) -> None:
+    mill.store.strict = True
+    mill.deliver(mill.write(("a", f"{REFUSED} text")))
+    mill.deliver(mill.delete("a"))
+    mill.store.strict = False
+    (again,) = mill.replay()
+    mill.deliver(again)
+    assert mill.store.points == {}
+    assert mill.job(again).progress().done == 1
+
+
+def test_a_deletion_waits_for_an_absent_store_and_cannot_be_cancelled_then(mill: Mill) -> None:
+    mill.deliver(mill.write(("a", "a text")))
+    late, deletion = mill.write(("a", "late text")), mill.delete("a")
+    mill.store.away = True
+    mill.deliver(deletion)
+    assert mill.job(deletion).cancel() == 0
+    mill.deliver(late)
+    mill.store.away = False
+    mill.deliver(late)
+    assert mill.store.points == {}
+    mill.deliver(deletion)
+    assert mill.job(deletion).progress().done == 1
+
+
+def test_a_deletion_that_is_cancelled_before_it_begins_deletes_nothing(mill: Mill) -> None:
+    mill.deliver(mill.write(("a", "a text")))
+    late, deletion = mill.write(("a", "late text")), mill.delete("a")
+    assert mill.job(deletion).cancel() == 1
+    mill.deliver(deletion)
+    mill.deliver(late)
+    assert mill.store.texts() == {"a": "late text"}
+
+
+def test_the_ledger_forgets_deletions_that_nobody_may_contest(
+    mill: Mill, broker: RedisServer
+) -> None:
+    late, deletion = mill.write(("a", "late text")), mill.delete("a", "b")
+    mill.deliver(deletion)
+    assert broker.client.hlen("embedmill:deleted") == 2
+    assert broker.client.zcard("embedmill:deleted:until") == 1
+    mill.deliver(late)
+    assert broker.client.zcard("embedmill:deleted:until") == 2
+    for name in ("a", "b"):
+        broker.client.zadd("embedmill:deleted:until", {f"{COLLECTION}\0{name}": 1})
+    mill.deliver(mill.write(("c", "some text")))
+    assert not broker.client.exists("embedmill:deleted", "embedmill:deleted:until")
+
+
+def test_an_unchanged_text_wins_over_what_is_on_its_way(mill: Mill) -> None:
+    mill.deliver(mill.write(("a", "text one")))
+    between, last = mill.write(("a", "text two")), mill.write(("a", "text one"))
+    mill.deliver(last)
+    mill.deliver(between)
+    assert mill.store.texts() == {"a": "text one"}
+    assert mill.job(last).progress().unchanged == 0
+    mill.deliver(again := mill.write(("a", "text one")))
+    assert mill.job(again).progress().unchanged == 1
+
+
+def test_a_dead_letter_may_still_win_over_an_older_text(mill: Mill) -> None:
+    """So the same text again, which wins over the letter, has to be written."""
+    mill.deliver(mill.write(("a", "text one")))
+    mill.store.strict = True
+    mill.deliver(mill.write(("a", f"{REFUSED} text")))
+    mill.store.strict = False
+    mill.deliver(again := mill.write(("a", "text one")))
+    assert mill.job(again).progress().unchanged == 0
+    mill.deliver(*mill.replay())
+    assert mill.store.texts() == {"a": "text one"}
+
+
+TEXTS = ("text one", "text two", f"{REFUSED}three", LONG)
+
+
+class Weather:
+    """Random acceptances, and random deliveries of them: late, twice, cut off, in one another."""
+
+    def __init__(self, mill: Mill, chance: Random) -> None:
+        self.mill, self.chance = mill, chance
+        self.accepted: dict[str, str | None] = {}
+        self.messages: list[Delivery] = []
+        self.depth = 0
+
+    def accept(self) -> None:
+        names = self.chance.sample("abc", self.chance.randint(1, 2))
+        if self.chance.random() < 0.3:
+            self.messages.append(self.mill.delete(*names))
+            self.accepted |= dict.fromkeys(names)
+            return
+        chosen = {name: self.chance.choice(TEXTS) for name in names}
+        self.messages.append(self.mill.write(*chosen.items()))
+        self.accepted |= {name: " ".join(text.split()[:2]) for name, text in chosen.items()}
+
+    def deliver(self) -> None:
+        if self.messages:
+            some = self.chance.sample(self.messages, min(len(self.messages), 2))
+            self.mill.deliver(*some)
+
+    def meanwhile(self) -> None:
+        if self.depth < 2 and self.chance.random() < 0.3:
+            self.depth += 1
+            self.deliver()
+            self.depth -= 1
+        if self.depth == 0 and self.chance.random() < 0.1:
+            raise Killed
+
+    def step(self) -> None:
+        self.mill.store.strict = self.chance.random() < 0.5
+        try:
+            self.chance.choice([self.accept, self.deliver, self.deliver, self.replay])()
+        except Killed:
+            self.depth = 0
+
+    def replay(self) -> None:
+        self.messages += self.mill.replay()
+
+    def clear_up(self) -> None:
+        """What is left is delivered, alone and in a random order."""
+        self.mill.store.moment = lambda: None
+        self.mill.store.strict = False
+        self.messages += self.mill.replay()
+        self.chance.shuffle(self.messages)
+        for message in self.messages:
+            self.mill.deliver(message)
+
+
+SEEDS = [*range(10), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(10, 60))]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_last_that_was_accepted_stands(mill: Mill, broker: RedisServer, seed: int) -> None:
+    weather = Weather(mill, Random(seed))
+    mill.store.moment = weather.meanwhile
+    for _ in range(30):
+        weather.step()
+    weather.clear_up()
+    expected = {name: text for name, text in weather.accepted.items() if text is not None}
+    assert mill.store.texts() == expected
+    assert int(broker.client.hget("embedmill:outstanding", "texts") or 0) == 0
+    assert not broker.client.exists("embedmill:pending")
+    assert set(broker.client.hkeys("embedmill:deleted")) == set(
+        broker.client.zrange("embedmill:deleted:until", 0, -1)
+    )
