@@ -23,7 +23,7 @@ import redis
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
-from tasks.broker import redis_errors, refusal, text
+from tasks.broker import redis_errors, refusal
 from tasks.claims import Claim, read_claim, read_overtaken
 from tasks.errors import EmbedError, JobNotFound, ModelMismatch, QueueFull, RequestRepeated
 from tasks.marks import Mark

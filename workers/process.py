@@ -68,8 +68,8 @@ def embed_documents(
     give_way: Callable[[], float] | None = None,
 ) -> list[Outcome]:
     """Embed and store documents, or delete them, one outcome each, in their order; `timings` says
-    what it cost. Those that a deletion has overtaken are deleted, too. Before each call of the model
-    it gives way, if it is told how.
+    what it cost. Those that a deletion has overtaken are deleted, too. Before each call of the
+    model it gives way, if it is told how.
 
     Raises StoreDown when the store stays away, and EncoderBroken when the model reads nothing any
     more: then the documents are to be given back.

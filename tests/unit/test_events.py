@@ -25,6 +25,7 @@ JOB = JobSnapshot(
     failed=0,
     cancelled=0,
     truncated=0,
+    unchanged=0,
     points=0,
     rate_per_s=0.0,
     eta_s=None,
