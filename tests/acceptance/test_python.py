@@ -38,7 +38,8 @@ def test_a_delayed_text_is_stored(worker: Worker, qdrant: LocalQdrant) -> None:
     assert (summary["job_id"], summary["done"], summary["points"]) == (result.id, 1, 1)
     payload = stored(qdrant, "hello world")
     assert payload["sequence"] > 0
-    assert payload | {"sequence": 0} == {
+    assert len(payload["fingerprint"]) == 32
+    assert payload | {"sequence": 0, "fingerprint": ""} == {
         "text": "hello world",
         "document_id": text_id("hello world"),
         "chunk": 0,
@@ -46,6 +47,7 @@ def test_a_delayed_text_is_stored(worker: Worker, qdrant: LocalQdrant) -> None:
         "model": "fake",
         "sequence": 0,
         "metadata": None,
+        "fingerprint": "",
     }
 
 
