@@ -27,7 +27,8 @@ class Failure:
 
 @dataclass(slots=True)
 class Tally:
-    """Texts by what became of them. `lost`: the web no longer knows their job, or gave it up."""
+    """Texts by what became of them. `unchanged` ones are done, and so are `chunked` and `truncated`
+    ones. `lost`: the web no longer knows their job, or gave it up."""
 
     jobs: int = 0
     accepted: int = 0
@@ -35,6 +36,8 @@ class Tally:
     failed: int = 0
     cancelled: int = 0
     lost: int = 0
+    unchanged: int = 0
+    chunked: int = 0
     truncated: int = 0
     points: int = 0
     failures: list[Failure] = field(default_factory=list)
@@ -121,6 +124,8 @@ class Follower:
         tally.done += view.done
         tally.failed += view.failed
         tally.cancelled += view.cancelled
+        tally.unchanged += view.unchanged
+        tally.chunked += view.chunked
         tally.truncated += view.truncated
         tally.points += view.points
         tally.lost += len(job.places) - view.done - view.failed - view.cancelled

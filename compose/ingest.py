@@ -252,9 +252,12 @@ def summarize(tally: Tally, seconds: float, *, before: int = 0) -> str:
         "sent before": before,
         "accepted": tally.accepted,
         "done": tally.done,
+        "new": tally.done - tally.unchanged if tally.unchanged else 0,
+        "unchanged": tally.unchanged,
         "failed": tally.failed,
         "cancelled": tally.cancelled,
         "lost": tally.lost,
+        "chunked": tally.chunked,
         "truncated": tally.truncated,
         "points written": tally.points,
     }

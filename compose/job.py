@@ -58,7 +58,16 @@ def describe(job: JobOut) -> Table:
 
 
 def _rows(job: JobOut) -> list[tuple[str, str]]:
-    counts = ("accepted", "done", "failed", "cancelled", "unchanged", "truncated", "points")
+    counts = (
+        "accepted",
+        "done",
+        "failed",
+        "cancelled",
+        "unchanged",
+        "chunked",
+        "truncated",
+        "points",
+    )
     rows = [("job", job.job_id), ("state", job.state), ("collection", job.collection)]
     rows += [("model", job.model or "not known yet")]
     rows += [(name, f"{getattr(job, name):,}") for name in counts]

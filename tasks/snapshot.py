@@ -46,6 +46,7 @@ class JobSnapshot:
     done: int
     failed: int
     cancelled: int
+    chunked: int
     truncated: int
     points: int
     unchanged: int
@@ -160,6 +161,7 @@ def _job(job_id: str, reply: Sequence[Any]) -> JobSnapshot:
         collection=values["collection"],
         model=values["model"],
         **counts,
+        chunked=int(values.get("chunked", 0)),
         truncated=int(values.get("truncated", 0)),
         unchanged=int(values.get("unchanged", 0)),
         points=int(values.get("points", 0)),

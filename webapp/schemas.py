@@ -120,6 +120,7 @@ class JobOut(BaseModel):
     done: int
     failed: int
     cancelled: int
+    chunked: int = 0
     truncated: int
     points: int
     unchanged: int = 0

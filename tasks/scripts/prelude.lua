@@ -148,6 +148,7 @@ local function settle(keys, job_id, outcomes, ttl, most, most_bytes)
     elseif size then
       redis.call('HDEL', job, 'tries:' .. outcome[1], 'token:' .. outcome[1])
       redis.call('HDEL', open, outcome[1])
+      if outcome[3] > 1 then sum.chunked = (sum.chunked or 0) + 1 end
       texts, bytes = texts + 1, bytes + math.abs(tonumber(size))
       sum[outcome[2]] = sum[outcome[2]] + 1
       sum.points = sum.points + outcome[3]

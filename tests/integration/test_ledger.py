@@ -260,6 +260,12 @@ def test_the_first_outcome_of_a_document_wins(book: Book) -> None:
     assert (job.done, job.failed, [row["code"] for row in job.errors]) == (1, 1, ["bad"])
 
 
+def test_documents_of_several_points_are_counted(book: Book) -> None:
+    book.accept("j", 3)
+    book.settle("j", [*done(0, 1), Outcome(2, "2", "done", points=1)])
+    assert (book.job("j").chunked, book.job("j").points) == (2, 5)
+
+
 def test_a_message_that_comes_back_claims_only_what_is_unsettled(book: Book) -> None:
     first = book.accept("j", 4)
     book.claim("j", 0, 4)

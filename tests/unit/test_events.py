@@ -24,6 +24,7 @@ JOB = JobSnapshot(
     done=0,
     failed=0,
     cancelled=0,
+    chunked=0,
     truncated=0,
     unchanged=0,
     points=0,

@@ -60,3 +60,11 @@ def test_the_summary_lists_the_first_failures() -> None:
     )
     assert lines[1] == "  a.txt:1: too long (text_too_long)"
     assert lines[-1] == "  and 10 more"
+
+
+def test_the_summary_tells_new_texts_from_unchanged_ones() -> None:
+    tally = Tally(accepted=9, done=9, unchanged=3, chunked=2, truncated=1, points=8)
+    assert summarize(tally, 3.0, before=5) == (
+        "sent before 5, accepted 9, done 9, new 6, unchanged 3, failed 0, chunked 2, truncated 1, "
+        "points written 8: 3 texts/s, 3.0 s"
+    )

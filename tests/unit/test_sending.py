@@ -176,7 +176,7 @@ def follow(web: StandIn, *job_ids: str) -> Follower:
 
 def test_settled_jobs_are_tallied_and_open_ones_counted_meanwhile(web: StandIn) -> None:
     failure = DocumentError(index=1, id="x", code="text_too_long", detail="too long")
-    settled = job("1", "done", done=1, failed=1, points=3)
+    settled = job("1", "done", done=1, failed=1, points=3, chunked=1, unchanged=1)
     web.jobs = {
         "1": settled.model_copy(update={"errors": [failure]}),
         "2": job("2", "open", done=1),
@@ -191,6 +191,7 @@ def test_settled_jobs_are_tallied_and_open_ones_counted_meanwhile(web: StandIn) 
     follower.look()
     assert not follower.any_open
     assert (follower.tally.done, follower.tally.cancelled, follower.tally.points) == (2, 1, 3)
+    assert (follower.tally.chunked, follower.tally.unchanged) == (1, 1)
     assert follower.settled == follower.tally.accepted == 4
 
 
