@@ -46,7 +46,10 @@ def test_langchains_tokens_are_refused_with_what_to_change(
     encoding = tiktoken.Encoding("bytes", pat_str=".", mergeable_ranks=ranks, special_tokens={})
     monkeypatch.setattr(tiktoken, "get_encoding", lambda _: encoding)  # OpenAI's is downloaded
     embeddings = OpenAIEmbeddings(
-        model="fake", openai_api_base=f"{web.url}/v1", openai_api_key=SecretStr("none"), max_retries=0
+        model="fake",
+        openai_api_base=f"{web.url}/v1",
+        openai_api_key=SecretStr("none"),
+        max_retries=0,
     )
     with pytest.raises(openai.BadRequestError, match="set check_embedding_ctx_length=False"):
         embeddings.embed_documents(["its default is to send tokens"])
