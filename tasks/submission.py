@@ -25,6 +25,7 @@ from tasks.messages import (
     MESSAGE_DOCUMENTS,
     QUEUE,
     TASK_NAME,
+    VERSION,
     Coordinates,
     Document,
     Options,
@@ -62,7 +63,7 @@ def slice_job(job_id: str, documents: Sequence[Document], *, split: bool = True)
     return [
         Slice(
             task_id=job_id if len(spans) == 1 else f"{job_id}.{number}",
-            place=Coordinates(v=1, job=job_id, start=start, count=stop - start),
+            place=Coordinates(v=VERSION, job=job_id, start=start, count=stop - start),
             documents=rows[start:stop],
             encoded=encoded[start:stop],
         )
