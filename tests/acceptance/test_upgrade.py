@@ -28,14 +28,16 @@ def test_what_a_version_before_has_enqueued_is_done(
 ) -> None:
     queue = frozen.thaw(broker.client, path)
     with local_worker(tmp_path, stack_env, concurrency=1, awaited=False):
-        row: Any = broker.client.blpop([queue["box"]], timeout=60)  # answers live some seconds
+        # first, as answers live some seconds
+        wait_until(lambda: broker.client.llen(queue["box"]), "the query is answered", timeout_s=60)
+        row: Any = broker.client.lpop(queue["box"])
         jobs = [Job(job_id, ()).wait(60) for job_id in queue["jobs"]]
     assert [(job.state, job.done, job.points) for job in jobs] == [("done", 2, 2), ("done", 1, 1)]
     with qdrant.connect() as client:
         points, _ = client.scroll("frozen", limit=10)
     texts = {point.payload["text"] for point in points if point.payload}
     assert texts == {document["text"] for document in [*frozen.DOCUMENTS, frozen.DELAYED]}
-    vector = np.frombuffer(base64.b64decode(Answer.from_json(row[1]).vectors), dtype="<f4")
+    vector = np.frombuffer(base64.b64decode(Answer.from_json(row).vectors), dtype="<f4")
     (expected,) = encode_texts(FakeEncoder(Settings(model="fake")), [frozen.QUERY])
     assert np.allclose(vector, expected)
 
