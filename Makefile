@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test up check bench chaos
+.PHONY: demo test up check audit bench chaos
 
 demo: $(VENV)/local.stamp
 	$(BIN)/embedmill demo
@@ -18,6 +18,9 @@ up: $(VENV)/local.stamp
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+audit: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.advisories
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)

@@ -20,6 +20,7 @@ from tasks.errors import EmbedError, ModelError, ModelMismatch, StoreDown
 from tasks.presence import WorkerPresence, workers
 from tasks.settings import PREFIX, Settings, redact
 from workers.preflight import check_store
+from workers.qdrant import read_address
 from workers.weights import find_weights
 
 
@@ -74,9 +75,10 @@ def check_qdrant(settings: Settings) -> Iterator[Finding]:
     """That it answers, and that the collection was made by this model."""
     url = redact(settings.qdrant_url)
     try:
-        about = httpx.get(settings.qdrant_url, timeout=5.0).raise_for_status().json()
+        with read_address(settings.qdrant_url).open_http(5.0) as client:
+            about = client.get("/").raise_for_status().json()
         collections = check_store(settings, patience_s=0.0)
-    except (httpx.HTTPError, ValueError) as error:
+    except (httpx.HTTPError, OSError, ValueError) as error:
         yield Finding(
             Level.PROBLEM,
             "qdrant",

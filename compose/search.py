@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import click
 import orjson
-from qdrant_client import QdrantClient, models
+from qdrant_client import models
 from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import (
     ApiException,
@@ -27,6 +27,7 @@ from tasks.settings import Settings, get_settings, redact
 from workers.encoder import build_encoder, encode_texts
 from workers.pipeline import PROBE
 from workers.provenance import describe_mismatch, read_provenance
+from workers.qdrant import read_address
 from workers.weights import read_dimension
 
 TIMEOUT_S = 30
@@ -66,7 +67,7 @@ class Searcher:
         InvalidRequest when there is none; StoreDown, StoreRejected, ModelError."""
         self._url = settings.qdrant_url
         self._collection = collection
-        self._client = QdrantClient(url=self._url, timeout=TIMEOUT_S, check_compatibility=False)
+        self._client = read_address(self._url).connect(TIMEOUT_S)
         try:
             self._check(settings.model_name, read_dimension(settings))
             began_s = time.perf_counter()

@@ -12,6 +12,7 @@ from compose.probes import answers_get, answers_ping, has_warm_child
 from compose.redis_server import find_server, server_command
 from compose.service import Service
 from tasks.settings import DEFAULT_MODEL, PREFIX, Settings, child_environment, redact
+from workers.qdrant import read_address
 
 USUAL_PORTS = (6379, 6333, 5555)
 WEB_PORT = 8080
@@ -198,7 +199,7 @@ def _qdrant(plan: Plan) -> Service:
 def _given_qdrant(plan: Plan) -> Service:
     return Service(
         name="qdrant",
-        probe=answers_get(f"{plan.qdrant_url}/readyz"),
+        probe=answers_get(f"{read_address(plan.qdrant_url).url}/readyz"),
         url=plan.qdrant_url,
         advice=_advise("qdrant", "EMBED_QDRANT_URL", plan.qdrant_url, plan),
         start_timeout_s=GIVEN_TIMEOUT_S,

@@ -26,6 +26,7 @@ from tasks.messages import point_id
 from tasks.roster import Entry, Roster, find_deletions, read_roster
 from tasks.settings import Settings, get_settings
 from workers.audit import Audit
+from workers.qdrant import read_address
 
 PAGE_POINTS = 256
 LISTED = 50
@@ -203,7 +204,7 @@ def _differ(entry: Entry, detail: str) -> Difference:
 
 
 def _connect_store(settings: Settings) -> QdrantClient:
-    return QdrantClient(url=settings.qdrant_url, timeout=TIMEOUT_S, check_compatibility=False)
+    return read_address(settings.qdrant_url).connect(TIMEOUT_S)
 
 
 def _show(roster: Roster, differences: Sequence[Difference]) -> None:

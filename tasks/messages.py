@@ -11,6 +11,9 @@ QUEUE = "embed"
 HEADER = "embedmill"
 """The message header that holds a `Coordinates` mapping."""
 
+VERSION = 1
+"""Of the header and what a message of ours holds; a worker reads its own and those before."""
+
 QUERY_TASK_NAME = "tasks.query"
 QUERY_QUEUE = "query"
 QUERY_HEADER = "embedmill_query"

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Literal
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit, urlunsplit
 
 from pydantic import (
     Field,
@@ -216,6 +216,18 @@ class Settings(BaseSettings):
             raise ValueError("must be a URL like redis://host:6379/0, or rediss://")
         if database and not database.isdigit():
             raise ValueError("must end with the number of a database, as in redis://host:6379/0")
+        if parts.scheme == "rediss" and "ssl_cert_reqs" not in parts.query:
+            # Celery's result store wants it said; to check is redis' default
+            query = "&".join(filter(None, (parts.query, "ssl_cert_reqs=required")))
+            return urlunsplit(parts._replace(query=query))
+        return url
+
+    @field_validator("broker_url", "qdrant_url")
+    @classmethod
+    def _names_a_ca(cls, url: str) -> str:
+        for path in parse_qs(_split(url).query).get("ssl_ca_certs", []):
+            if not Path(path).is_file():
+                raise ValueError(f"ssl_ca_certs={path} is no file")
         return url
 
     @field_validator("api_keys_file")

@@ -26,6 +26,7 @@ from tasks.messages import (
     MESSAGE_DOCUMENTS,
     QUEUE,
     TASK_NAME,
+    VERSION,
     Coordinates,
     Document,
     Options,
@@ -56,13 +57,13 @@ def new_job_id() -> str:
 
 def slice_job(job_id: str, documents: Sequence[Document], *, split: bool = True) -> list[Slice]:
     """Cut a job into messages of bounded size; `split=False` makes it one, of any size."""
-    return _slice(Coordinates(v=1, job=job_id, start=0, count=0), map(_row, documents), split)
+    return _slice(Coordinates(v=VERSION, job=job_id, start=0, count=0), map(_row, documents), split)
 
 
 def slice_deletion(job_id: str, ids: Sequence[str]) -> list[Slice]:
     """The same of documents that are to be deleted. Their rows have no text, which a worker that
     knows of no deletions refuses."""
-    place = Coordinates(v=1, job=job_id, start=0, count=0, delete=True)
+    place = Coordinates(v=VERSION, job=job_id, start=0, count=0, delete=True)
     return _slice(place, ({"id": name} for name in ids), split=True)
 
 

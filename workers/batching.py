@@ -27,6 +27,7 @@ from tasks.gpus import list_gpus
 from tasks.messages import QUERY_TASK_NAME, TASK_NAME
 from tasks.settings import get_settings
 from workers.batch import trace_batch
+from workers.newer import hold_newer
 from workers.queries import trace_queries
 from workers.request import BatchedRequest
 from workers.transport import Channel
@@ -47,9 +48,9 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Any:
     """What our tasks name as their Strategy; Celery calls it again after each reconnect, so all
     state lives in the Batcher that they share until then."""
     on_event_loop = getattr(consumer.controller, "semaphore", None) is not None
-    if not (on_event_loop and isinstance(consumer.pool, PreforkPool)):
-        return default(task, app, consumer, **options)
-    return default(task, app, _Redirected(consumer, _share_batcher(consumer).add), **options)
+    if on_event_loop and isinstance(consumer.pool, PreforkPool):
+        consumer = _Redirected(consumer, _share_batcher(consumer).add)
+    return hold_newer(default(task, app, consumer, **options))
 
 
 _shared: "Batcher | None" = None

@@ -31,7 +31,7 @@ from tasks.errors import (
 )
 from tasks.ledger import Call, Submission, T, run
 from tasks.letters import write_letter
-from tasks.messages import QUEUE, Coordinates, Document, Options, Outcome, PlacedDocument
+from tasks.messages import QUEUE, VERSION, Coordinates, Document, Options, Outcome, PlacedDocument
 from tasks.results import Summary, all_failed, summarize, summarize_job
 from tasks.settings import get_settings
 from tasks.snapshot import read_job
@@ -102,7 +102,7 @@ def read_delivery(
     options = parse_options(collection, on_long, settings)
     documents = parse_documents(raw, settings)
     job_id = task_id or new_job_id()
-    place = Coordinates(v=1, job=job_id, start=0, count=len(documents))
+    place = Coordinates(v=VERSION, job=job_id, start=0, count=len(documents))
     return Delivery(place, documents, options, foreign=True)
 
 

@@ -18,6 +18,7 @@ from tasks.errors import BrokerDown, ModelMismatch, SettingsError, StoreDown
 from tasks.settings import Settings, redact
 from workers.converted import find_converted
 from workers.provenance import Provenance, describe_mismatch, read_provenance
+from workers.qdrant import read_address
 from workers.weights import find_weights, read_dimension
 
 logger = logging.getLogger(__name__)
@@ -100,9 +101,16 @@ def check_store(settings: Settings, patience_s: float = PATIENCE_S) -> Collectio
 def _wait_for_collections(settings: Settings, deadline: float) -> Collections:
     while True:
         try:
-            with httpx.Client(base_url=settings.qdrant_url, timeout=REQUEST_TIMEOUT_S) as client:
+            with read_address(settings.qdrant_url).open_http(REQUEST_TIMEOUT_S) as client:
                 return _read_collections(client)
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
+        except (
+            httpx.HTTPError,
+            httpx.InvalidURL,
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+        ) as error:
             if time.monotonic() + PAUSE_S > deadline:
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
                 raise StoreDown(

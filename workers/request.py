@@ -17,7 +17,7 @@ from tasks.documents import parse_documents, parse_options
 from tasks.errors import BrokerDown, EmbedError, ModelError, NoAnswer
 from tasks.ledger import Call, run
 from tasks.letters import write_letter
-from tasks.messages import HEADER, QUERY_HEADER, Coordinates, Outcome, PlacedDocument
+from tasks.messages import HEADER, QUERY_HEADER, VERSION, Coordinates, Outcome, PlacedDocument
 from tasks.queries import ANSWERS, Answer, QueryPlace
 from tasks.queries import answer as give_answers
 from tasks.settings import get_settings
@@ -93,7 +93,7 @@ class EmbedRequest(BatchedRequest):
         place = self.request_dict.get(HEADER)
         if place is None:
             # a foreign producer's message becomes a job of its own when it is claimed
-            return Coordinates(v=1, job=self.id, start=0, count=_count(self))
+            return Coordinates(v=VERSION, job=self.id, start=0, count=_count(self))
         start, count = int(place["start"]), int(place["count"])
         if start < 0 or not 0 < count <= MAX_DOCUMENTS:
             raise ValueError(f"{count} documents from {start}")

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from qdrant_client import QdrantClient, models
+from qdrant_client import models
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import (
     ApiException,
@@ -28,6 +28,7 @@ from tasks.queries import Search
 from tasks.settings import redact
 from workers import waiting
 from workers.provenance import describe_mismatch, read_provenance, write_provenance
+from workers.qdrant import read_address
 from workers.upserts import Point, Stored
 from workers.versions import Leftover, judge, lowest_sequence, owners
 
@@ -72,8 +73,7 @@ class QdrantStore:
         self._cards: dict[str, ModelCard] = {}
         self._seen: dict[str, ModelCard] = {}
         timeout_s = max(1, math.ceil(min(REQUEST_TIMEOUT_S, wait_s)))
-        # the compatibility check would be a request, and a warning, before the first retry
-        self._client = QdrantClient(url=url, timeout=timeout_s, check_compatibility=False)
+        self._client = read_address(url).connect(timeout_s)
 
     def ensure_collection(self, name: str, card: ModelCard) -> None:
         """Make the collection, or check that this model made it; once a process.
