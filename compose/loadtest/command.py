@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import sys
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from compose.loadtest.loops import Load, closed_loop, open_loop
 from compose.loadtest.progress import Progress
 from compose.loadtest.report import Report, describe_progress
 from compose.loadtest.settling import Settling
-from compose.loadtest.tally import Tally, read_detail
+from compose.loadtest.tally import Tally, read_detail, read_object
 from compose.loadtest.texts import (
     Mix,
     Target,
@@ -130,12 +130,18 @@ class Run:
 
     async def _probe(self) -> None:
         """One request that is not counted: what is wrong with all is said at once."""
-        try:
-            reply = await self._connect().ask("POST", self._target.path, next(self._bodies))
-        except Unanswered as error:
-            raise WebDown(f"no web answers at {redact(self._url)} ({error.code})") from error
-        if not reply.succeeded and reply.status not in UNDECIDED:
-            raise WebRefused(f"{redact(self._url)}: {read_detail(reply)}", status=reply.status)
+        shown = redact(self._url)
+        with closing(self._connect()) as carrier:
+            try:
+                reply = await carrier.ask("POST", self._target.path, next(self._bodies))
+            except Unanswered as error:
+                raise WebDown(f"no web answers at {shown} ({error.code})") from error
+        if reply.status in UNDECIDED:
+            return
+        if not reply.succeeded:
+            raise WebRefused(f"{shown}: {read_detail(reply)}", status=reply.status)
+        if self._target.sign not in read_object(reply):
+            raise WebRefused(f"{shown} does not answer as Embedmill does", status=reply.status)
 
     def _load(self) -> Load:
         def follow(reply: Reply, latency_s: float) -> None:
@@ -147,11 +153,14 @@ class Run:
 
     async def _send(self, load: Load) -> None:
         options = self._options
-        if options.rate is None:
-            await closed_loop(load, [self._connect() for _ in range(options.clients)])
-            return
-        carriers = [self._connect() for _ in range(options.connections)]
-        await open_loop(load, carriers, arrivals(options.rate, options.arrivals, Random()))
+        count = options.clients if options.rate is None else options.connections
+        with ExitStack() as ends:
+            carriers = [ends.enter_context(closing(self._connect())) for _ in range(count)]
+            if options.rate is None:
+                await closed_loop(load, carriers)
+            else:
+                due = arrivals(options.rate, options.arrivals, Random())
+                await open_loop(load, carriers, due)
 
     async def _show(self, load: Load, progress: Progress) -> None:
         while True:

@@ -6,11 +6,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 
-import orjson
-
 from compose.loadtest.connection import Reply, Unanswered
 from compose.loadtest.latencies import Latencies
 from compose.loadtest.loops import Carrier
+from compose.loadtest.tally import read_object
 from webapp.schemas import JobOut
 
 OPEN_JOBS = 1000
@@ -47,7 +46,7 @@ class Settling:
         """One more accepted job, if there is room for it."""
         if len(self._open) < OPEN_JOBS:
             self._none_open.clear()
-            self._open.append(_Job(str(orjson.loads(reply.body)["job_id"]), answer_s))
+            self._open.append(_Job(str(read_object(reply).get("job_id")), answer_s))
 
     async def follow(self) -> None:
         """For ever; the oldest first, because jobs settle about in their order."""

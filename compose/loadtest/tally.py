@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
@@ -54,12 +55,17 @@ def read_detail(reply: Reply) -> str:
     return _field(reply, "detail") or _field(reply, "message") or f"status {reply.status}"
 
 
-def _field(reply: Reply, name: str) -> str:
+def read_object(reply: Reply) -> dict[str, Any]:
+    """Its JSON object; empty where it is something else."""
     try:
         answer = orjson.loads(reply.body)
     except orjson.JSONDecodeError:
-        return ""
-    if isinstance(answer, dict):
-        answer = answer.get("error", answer)
-    value = answer.get(name) if isinstance(answer, dict) else None
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _field(reply: Reply, name: str) -> str:
+    answer = read_object(reply)
+    error = answer.get("error")
+    value = (error if isinstance(error, dict) else answer).get(name)
     return value if isinstance(value, str) else ""

@@ -47,11 +47,13 @@ def file_texts(name: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A route, the fields that all its requests have, and the name of the field with the texts."""
+    """A route, the fields that all its requests have, and the name of the field with the texts;
+    its answers have the field `sign`."""
 
     path: str
     field: str
     fields: Mapping[str, Any]
+    sign: str
 
     def bodies(self, texts: Sequence[str], request_texts: int, first: int) -> Iterator[bytes]:
         """Each text ends in a number, from `first` on, so that none is another's duplicate: what
@@ -64,9 +66,10 @@ class Target:
 
 def embed_target(collection: str) -> Target:
     """Documents: accepted, embedded, stored."""
-    return Target("/embed", "texts", {"collection": collection})
+    return Target("/embed", "texts", {"collection": collection}, "job_id")
 
 
 def embeddings_target(model: str) -> Target:
     """Queries: vectors at once."""
-    return Target("/v1/embeddings", "input", {"model": model, "encoding_format": "base64"})
+    fields = {"model": model, "encoding_format": "base64"}
+    return Target("/v1/embeddings", "input", fields, "data")

@@ -3,7 +3,9 @@
 import json
 import signal
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +91,29 @@ def test_a_web_that_is_not_there_is_said_at_once(start: Any) -> None:
     program = start(url="http://127.0.0.1:1")
     assert program.wait() == 1
     assert "no web answers at http://127.0.0.1:1" in program.output()
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """A server that is content with everything."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "6")
+        self.end_headers()
+        self.wfile.write(b"<html>")
+
+    def log_message(self, *_: object) -> None:
+        return None
+
+
+def test_another_server_is_no_web(start: Any) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as other:
+        thread = threading.Thread(target=other.serve_forever)
+        thread.start()
+        program = start(url=f"http://127.0.0.1:{other.server_port}")
+        status = program.wait()
+        other.shutdown()
+        thread.join()
+    assert status == 1
+    assert "does not answer as Embedmill does" in program.output()
