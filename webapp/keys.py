@@ -24,7 +24,6 @@ from tasks.settings import Settings
 from webapp.failures import ProblemResponse
 from webapp.keyring import KeyRing, Scope
 from webapp.limits import REQUEST_KEY
-from webapp.schemas import Problem
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -99,7 +98,6 @@ class KeyGuard:
 def describe_keys(schema: dict[str, Any], settings: Settings) -> None:
     """Note in OpenAPI how to send a key, whether one is needed, and what is answered without."""
     schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    schema["components"]["schemas"].setdefault("Problem", Problem.model_json_schema())
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     for path, operations in schema["paths"].items():
         for operation in operations.values() if path not in OPEN else ():

@@ -17,7 +17,7 @@ from tasks.settings import get_settings
 from webapp import dead, deletions, embeddings, health, routes, search
 from webapp.failures import handle_errors
 from webapp.keys import check_address, describe_keys, guard, is_uvicorn
-from webapp.schemas import DeleteIn, EmbeddingsIn, EmbedIn, ReplayIn, SearchIn
+from webapp.schemas import DeleteIn, EmbeddingsIn, EmbedIn, Problem, ReplayIn, SearchIn
 from webapp.state import lifespan
 
 VERSION = "0.1.0"
@@ -44,13 +44,13 @@ def create_app() -> FastAPI:
 
 
 def _schema(app: FastAPI) -> dict[str, Any]:
-    """OpenAPI with the bodies that are read without FastAPI's help."""
+    """OpenAPI with the bodies that are read, and the errors that are made, without FastAPI."""
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title, version=app.version, summary=app.summary, routes=app.routes
         )
         components = schema["components"]["schemas"]
-        for model in (EmbedIn, DeleteIn, EmbeddingsIn, SearchIn, ReplayIn):
+        for model in (EmbedIn, DeleteIn, EmbeddingsIn, SearchIn, ReplayIn, Problem):
             body = model.model_json_schema(ref_template="#/components/schemas/{model}")
             components.update(body.pop("$defs", {}))
             components[model.__name__] = body

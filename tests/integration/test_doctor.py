@@ -138,6 +138,7 @@ def test_a_model_that_is_not_there(tmp_path: Path) -> None:
 
 def test_settings_are_shown_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EMBED_MODEL")
+    monkeypatch.delenv("EMBED_DATA_DIR")
     (finding,) = check_settings(Settings(broker_url="redis://me:secret@host/0", queue_limit=7))
     assert finding.detail == "EMBED_BROKER_URL=redis://***@host/0, EMBED_QUEUE_LIMIT=7"
 
