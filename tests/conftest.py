@@ -34,10 +34,12 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 
 @pytest.fixture
-def broker(redis_server: RedisServer) -> RedisServer:
-    """The session's Redis, empty."""
+def broker(redis_server: RedisServer) -> Iterator[RedisServer]:
+    """The session's Redis, empty before and after: a worker of the next test would answer what this
+    one has asked."""
     redis_server.client.flushdb()
-    return redis_server
+    yield redis_server
+    redis_server.client.flushdb()
 
 
 @pytest.fixture
