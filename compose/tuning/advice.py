@@ -212,7 +212,7 @@ def remarks(found: Findings) -> list[str]:
     if last.usage.other_cores > (1 - 1 / (1 + MARGIN)) * 10 * found.space.cores:
         said.append(
             f"Other programs took {last.usage.other_cores:.1f} of {found.space.cores} cores "
-            "meanwhile: the figures are lower than on an idle machine."
+            "meanwhile: figures are lower than on an idle machine; measure again when it is one."
         )
     if any("MB are free" in c.judgement.note for c in found.comparisons):
         said.append(f"{Bound.MEMORY.capitalize()}: more children than fit were left out.")

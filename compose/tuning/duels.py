@@ -131,6 +131,8 @@ class Duels:
             try:
                 rates = {worker.pid: self._round(worker, axis).rate for worker in order}
             except OutOfTime as error:
+                if ratios:
+                    break
                 if self._left_s() <= 0:
                     raise
                 return Judgement(Verdict.WORSE, note=error.detail)

@@ -104,7 +104,7 @@ class Session:
 
     def _confirm(self, default: Point) -> None:
         """The best beside the default, unless they have met: steps that each are sure may add up to
-        less. The default is what stays when the best is surely not the faster of the two."""
+        less. The default is what stays where the best turns out to be hardly faster, or slower."""
         best = self._search.best
         for comparison in self._search.comparisons:
             if (comparison.challenger, comparison.incumbent) == (best, default):
@@ -113,7 +113,7 @@ class Session:
         judgement = self._duels.compare(Axis.CONCURRENCY, best, default)
         self._against_default = judgement
         self._display.say(describe(str(best), f"the default, {default}", judgement))
-        if judgement.verdict is Verdict.WORSE:
+        if judgement.pairs and judgement.verdict in {Verdict.WORSE, Verdict.EQUAL}:
             self._best = default
 
     def _measure_door(self, door: DoorMeter) -> None:

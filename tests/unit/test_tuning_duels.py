@@ -152,6 +152,16 @@ def test_a_challenger_that_is_too_slow_to_measure_is_lost() -> None:
     assert (judgement.verdict, judgement.pairs) == (Verdict.WORSE, 0)
 
 
+def test_pairs_that_were_measured_before_time_was_up_count() -> None:
+    def end(number: int, _point: Point) -> None:
+        if number == 5:
+            raise OutOfTime("time is up")
+
+    found = duels(PaperMill(lambda _point: 100.0, end))
+    judgement = found.compare(Axis.CONCURRENCY, FOUR, DEFAULT)
+    assert (judgement.verdict, judgement.pairs) == (Verdict.UNSURE, 1)
+
+
 def test_no_comparison_begins_that_cannot_end() -> None:
     mill = PaperMill(faster_with_four)
     found = duels(mill, seconds=0.0)

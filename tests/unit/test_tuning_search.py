@@ -4,7 +4,7 @@ import math
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compose.tuning.judging import Judgement, Noise, Verdict, judge
@@ -49,6 +49,7 @@ def grid(space: Space) -> list[Point]:
     return [other for point in tokens for other in space.line(Axis.CONCURRENCY, point)]
 
 
+@settings(deadline=None)
 @given(
     cores=st.sampled_from([1, 2, 4, 8, 16, 64]),
     children=st.floats(1, 64),
@@ -78,6 +79,7 @@ def test_a_noisy_machine_costs_more_rounds_but_not_the_result() -> None:
     assert max(rounds) <= 6 * 2 * 16
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_where_nothing_matters_the_default_stays(seed: int) -> None:
     space = space_of(4, 0, 512)
@@ -143,6 +145,7 @@ def test_prefetch_is_tried_last_and_makes_nothing_begin_anew() -> None:
     assert axes == sorted(axes, key=list(Axis).index)
 
 
+@settings(deadline=None)
 @given(cores=st.integers(1, 256), gpus=st.integers(0, 8))
 def test_every_line_holds_the_point_it_goes_through(cores: int, gpus: int) -> None:
     space = space_of(cores, gpus, 512)
