@@ -4,8 +4,10 @@ One row a value, in one go of about five minutes on two idle cores. The model is
 its speed matters; where waiting matters it is the fake one, whose cost is time and no CPU.
 """
 
+import logging
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -24,6 +26,8 @@ from tests.processes import wait_until
 from tests.redis_server import local_redis
 from tests.web_server import local_web
 from tests.worker import local_worker
+
+logger = logging.getLogger(__name__)
 
 KEY = "settings"
 EMBEDMILL = str(Path(sys.executable).parent / "embedmill")
@@ -59,7 +63,11 @@ def _measure(bench: Bench) -> None:
         "prefetch": prefetch,
         "prefetch_behind_long_ones": prefetch_behind_long_ones,
     }
-    bench.results.details[KEY] = {name: part(bench) for name, part in parts.items()}
+    found = bench.results.details.setdefault(KEY, {})
+    for name, part in parts.items():
+        began_s = time.monotonic()
+        found[name] = part(bench)
+        logger.info("  %s took %.0f s", name, time.monotonic() - began_s)
 
 
 def web_workers(bench: Bench) -> dict[str, Row]:
