@@ -35,6 +35,7 @@ _FAILURES = (
     errors.InvalidDocument,
     errors.RequestTooLarge,
     errors.QueueFull,
+    errors.RateExceeded,
     errors.BrokerDown,
 )
 
