@@ -141,11 +141,14 @@ class _Deletions:
         self._client, self._collection, self._settings = client, roster.collection, settings
         self._found: Mapping[str, int] | None = None
 
-    def explain(self, entry: Entry) -> bool:
-        """Whether it was deleted after this acceptance."""
+    def explain(self, entry: Entry, first: Payload | None) -> bool:
+        """Whether it was deleted after this acceptance, and its first chunk, if there is one, is
+        newer than that."""
         if self._found is None:
             self._found = find_deletions(self._client, self._collection, self._settings)
-        return self._found.get(entry.id, 0) > entry.sequence
+        number = self._found.get(entry.id, 0)
+        stored = number if first is None else int(first.get("sequence", 0))
+        return stored >= number > entry.sequence
 
 
 def _check_deleted(entries: Sequence[Entry], store: Store) -> Iterator[Difference]:
@@ -171,7 +174,7 @@ def _check_done(
     points = firsts | others
     for entry in entries:
         detail = describe_points(entry, points)
-        if detail and not deletions.explain(entry):
+        if detail and not deletions.explain(entry, firsts.get((entry.id, 0))):
             yield _differ(entry, detail)
 
 

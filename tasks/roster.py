@@ -98,16 +98,16 @@ def find_deletions(client: redis.Redis, collection: str, settings: Settings) -> 
 
 
 def _deleting(client: redis.Redis, collection: str) -> Iterator[str]:
-    """Ids of the jobs that delete documents of the collection."""
+    """Ids of the jobs that have begun to delete documents of the collection."""
     start = job_key("")
     names = (text(key) for key in client.scan_iter(f"{start}*", count=PAGE_JOBS))
     jobs = (name for name in names if ":" not in name.removeprefix(start))
     while page := list(islice(jobs, PAGE_JOBS)):
         pipe = client.pipeline(transaction=False)
         for job in page:
-            pipe.hmget(job, "collection", "delete")
-        for job, (name, deletes) in zip(page, pipe.execute(), strict=True):
-            if deletes and text(name) == collection:
+            pipe.hmget(job, "collection", "delete", "started_at")
+        for job, (name, deletes, started_at) in zip(page, pipe.execute(), strict=True):
+            if deletes and started_at and text(name) == collection:
                 yield job.removeprefix(start)
 
 

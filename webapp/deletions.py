@@ -19,6 +19,7 @@ from tasks.settings import Settings
 from tasks.submission import build_submission, new_job_id, slice_deletion
 from webapp.bodies import parse_object, read_body
 from webapp.failures import describe
+from webapp.limits import charged
 from webapp.schemas import Accepted
 from webapp.state import Resources, Use
 
@@ -34,6 +35,7 @@ _FAILURES = (
     errors.InvalidDocument,
     errors.RequestTooLarge,
     errors.QueueFull,
+    errors.RateExceeded,
     errors.BrokerDown,
 )
 
@@ -53,11 +55,12 @@ async def delete_document(
             description="Percent-encoded in UTF-8; a slash may stand as it is.",
         ),
     ],
+    request: Request,
     use: Use,
     response: Response,
 ) -> Accepted:
     """Delete a document: all its chunks, and what was accepted before and is still on its way."""
-    return await _accept([document_id], collection, use, response)
+    return await _accept([document_id], collection, request, use, response)
 
 
 @router.post(
@@ -75,14 +78,19 @@ async def delete_documents(
     if not isinstance(ids, list):
         raise InvalidRequest("ids is a list", code="ids_invalid")
     refuse_oversize([0] * len(ids), use.settings)
-    return await _accept(ids, collection, use, response)
+    return await _accept(ids, collection, request, use, response)
 
 
 async def _accept(
-    ids: Sequence[object], collection: str, use: Resources, response: Response
+    ids: Sequence[object],
+    collection: str,
+    request: Request,
+    use: Resources,
+    response: Response,
 ) -> Accepted:
     submission = _pack(ids, collection, use.settings)
-    await use.intake.accept(submission)
+    async with charged(request, use, len(submission.ids)):
+        await use.intake.accept(submission)
     response.headers["Location"] = f"/jobs/{submission.job_id}"
     return Accepted(
         job_id=submission.job_id, document_ids=submission.ids, accepted=len(submission.ids)

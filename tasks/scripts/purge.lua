@@ -1,6 +1,7 @@
 -- Remove dead letters, those with these ids or all of them; the reply counts them.
 -- KEYS dead, dead_bytes   ARGV id...
 if #ARGV > 0 then return discard(KEYS[1], KEYS[2], ARGV) end
+allow_writes_when_full(PENDING)
 local start = '-'
 while true do
   local entries = redis.call('XRANGE', KEYS[1], start, '+', 'COUNT', 16)

@@ -2,12 +2,13 @@
 
 import httpx
 import pytest
-from qdrant_client import QdrantClient
+from qdrant_client import QdrantClient, models
 
 from compose.verify import Difference, Store, compare
 from tasks.client import Job, delete, submit
+from tasks.messages import point_id
 from tasks.roster import read_roster
-from tasks.settings import Settings
+from tasks.settings import Settings, get_settings
 from tests.qdrant_server import LocalQdrant
 from tests.redis_server import RedisServer
 from tests.web_server import WebServer
@@ -27,6 +28,14 @@ def differences(
 def stored(client: QdrantClient) -> set[str]:
     records, _ = client.scroll(COLLECTION, limit=10_000, with_payload=["document_id"])
     return {(record.payload or {})["document_id"] for record in records}
+
+
+def put_back(client: QdrantClient, document_id: str) -> None:
+    """As nothing of ours does: under a number of before all."""
+    payload = {"document_id": document_id, "sequence": 1, "chunks": 1}
+    name, dimension = point_id(COLLECTION, document_id, 0), get_settings().fake_dimension
+    point = models.PointStruct(id=name, vector=[1.0] * dimension, payload=payload)
+    client.upsert(COLLECTION, [point], wait=True)
 
 
 @pytest.mark.usefixtures("worker")
@@ -49,9 +58,13 @@ def test_documents_go_and_the_audit_agrees(
         assert differences(written.id, broker, client, settings) == []
         client.delete(COLLECTION, [str(client.scroll(COLLECTION, limit=1)[0][0].id)], wait=True)
         assert len(differences(written.id, broker, client, settings)) == 1
+        put_back(client, "d/2")
+        assert len(differences(written.id, broker, client, settings)) == 2
+        assert len(differences(many["job_id"], broker, client, settings)) == 1
         again = submit(rows[:2], collection=COLLECTION).wait(60)
         assert (again.done, again.unchanged) == (2, 0)
         assert {"d/0", "d/1"} <= stored(client)
+        assert len(differences(many["job_id"], broker, client, settings)) == 1  # of "d/2" still
         assert differences(last.id, broker, client, settings) == []
 
 

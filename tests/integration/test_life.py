@@ -19,8 +19,9 @@ from tasks.client import Job, delete, submit
 from tasks.errors import StoreDown, StoreRejected
 from tasks.ledger import run
 from tasks.letters import read_letters
-from tasks.messages import HEADER, QUEUE, ModelCard
+from tasks.messages import HEADER, QUEUE, ModelCard, Outcome
 from tasks.replay import pack_letters
+from tasks.roster import read_roster
 from tasks.settings import Settings
 from tests.redis_server import RedisServer
 from workers import process
@@ -260,6 +261,21 @@ def test_a_dead_letter_does_not_bring_back_what_was_deleted(mill: Mill) -> None:
     mill.deliver(again)
     assert mill.store.points == {}
     assert mill.job(again).progress().done == 1
+
+
+def test_what_fails_after_it_was_deleted_leaves_nothing(mill: Mill) -> None:
+    """No point, and no dead letter that could bring it back. Some of it may have been written."""
+    writing, deletion = mill.write(("a", f"{REFUSED} text")), mill.delete("a")
+    run(mill.client, ledger().claim(writing.place))
+    mill.deliver(deletion)
+    failed = [Outcome(0, "a", "failed", code="time_limit")]
+    call = ledger().settle_written(writing.job_id, failed, {0: b"a letter"}, [0])
+    sequence = read_roster(mill.client, deletion.job_id, mill.settings).entries[0].sequence
+    assert run(mill.client, call) == {0: sequence}
+    assert mill.job(writing).progress().state == "open"
+    mill.deliver(writing)
+    assert mill.job(writing).progress().done == 1
+    assert mill.replay() == []
 
 
 def test_a_deletion_waits_for_an_absent_store_and_cannot_be_cancelled_then(mill: Mill) -> None:
