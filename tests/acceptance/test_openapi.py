@@ -1,5 +1,6 @@
 """What the web answers is what its OpenAPI says, whatever is sent: schemathesis asks it."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance import upload_bodies
 from tests.web_server import WebServer, local_web
 from tests.worker import Worker
 from webapp.keyring import Key, Scope, digest, write_keys
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
+ROOT = Path(__file__).parents[2]
 EXAMPLES = 10
 """Of each operation in each phase; several hundred cases in all."""
 FEWEST_CASES = 300
@@ -36,6 +39,7 @@ def schemathesis(url: str, folder: Path, options: Sequence[str]) -> str:
     done = subprocess.run(
         [*argv, "--checks", "all", *options],
         cwd=folder,  # it leaves its cache there
+        env={**os.environ, "SCHEMATHESIS_HOOKS": upload_bodies.__name__, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
