@@ -65,6 +65,19 @@ _EMBED_BODY = {
 }
 
 
+_EVENT = {
+    "type": "object",
+    "description": "Of each event; the last one's id is `settled`.",
+    "required": ["data"],
+    "properties": {
+        "id": {"const": SETTLED},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/JobOut"},
+        },
+    },
+}
 _JOB_ID = {"name": "job_id", "in": "path", "required": True, "schema": {"type": "string"}}
 
 
@@ -158,7 +171,7 @@ router.add_api_route(
     response_class=Response,
     openapi_extra={"parameters": [_JOB_ID]},
     responses={
-        200: {"content": {"text/event-stream": {}}},  # OpenAPI has no words for events
+        200: {"content": {"text/event-stream": {"schema": _EVENT}}},
         204: {"description": "Last-Event-ID is the last event's: there is no more"},
         **describe(errors.JobNotFound, errors.TooManyStreams, errors.BrokerDown),
     },
