@@ -18,7 +18,8 @@ from tasks import durability
 from tasks.broker import connect
 from tasks.errors import EmbedError, ModelError, ModelMismatch, StoreDown
 from tasks.presence import WorkerPresence, workers
-from tasks.settings import PREFIX, Settings, redact
+from tasks.settings import PREFIX, Settings
+from tasks.urls import redact
 from workers.preflight import check_store
 from workers.qdrant import read_address
 from workers.weights import find_weights

@@ -11,7 +11,7 @@ import redis
 
 from compose.service import Probe
 from tasks.presence import WorkerPresence, workers
-from tasks.settings import redact
+from tasks.urls import redact
 
 TIMEOUT_S = 3.0
 

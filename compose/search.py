@@ -23,7 +23,8 @@ from qdrant_client.http.exceptions import (
 from compose.addresses import find_services
 from compose.plain import strip_controls
 from tasks.errors import InvalidRequest, ModelMismatch, StoreDown, StoreRejected
-from tasks.settings import Settings, get_settings, redact
+from tasks.settings import Settings, get_settings
+from tasks.urls import redact
 from workers.encoder import build_encoder, encode_texts
 from workers.pipeline import PROBE
 from workers.provenance import describe_mismatch, read_provenance

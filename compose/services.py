@@ -11,7 +11,8 @@ from compose.ports import HOST, choose, is_free
 from compose.probes import answers_get, answers_ping, has_warm_child
 from compose.redis_server import find_server, server_command
 from compose.service import Service
-from tasks.settings import DEFAULT_MODEL, PREFIX, Settings, child_environment, redact
+from tasks.settings import DEFAULT_MODEL, PREFIX, Settings, child_environment
+from tasks.urls import redact
 from workers.qdrant import read_address
 
 USUAL_PORTS = (6379, 6333, 5555)

@@ -10,7 +10,8 @@ from compose.interruption import EXIT_INTERRUPTED, interruption_by_signals
 from compose.output import Output
 from compose.services import Options, list_exports
 from compose.stack import Stack
-from tasks.settings import redact, settings_for
+from tasks.settings import settings_for
+from tasks.urls import redact
 
 
 def run(options: Options) -> None:

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from compose.errors import WebBusy, WebDown, WebRefused
 from tasks.errors import JobNotFound
-from tasks.settings import get_settings, redact
+from tasks.settings import get_settings
+from tasks.urls import redact
 from webapp.schemas import (
     Accepted,
     JobOut,

@@ -15,7 +15,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tasks.errors import BrokerDown
-from tasks.settings import Settings, redact
+from tasks.settings import Settings
+from tasks.urls import redact
 
 TIMEOUT_S = 0.9
 POOL_CONNECTIONS = 32

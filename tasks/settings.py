@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Literal
-from urllib.parse import SplitResult, parse_qs, urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlunsplit
 
 from pydantic import (
     Field,
@@ -25,6 +25,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks import settings_file
 from tasks.errors import SettingsError
+from tasks.urls import redact, split_url
 
 PREFIX = "EMBED_"
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -210,7 +211,7 @@ class Settings(BaseSettings):
     @field_validator("broker_url")
     @classmethod
     def _is_redis(cls, url: str) -> str:
-        parts = _split(url)
+        parts = split_url(url)
         database = parts.path.strip("/")
         if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
             raise ValueError("must be a URL like redis://host:6379/0, or rediss://")
@@ -225,7 +226,7 @@ class Settings(BaseSettings):
     @field_validator("broker_url", "qdrant_url")
     @classmethod
     def _names_a_ca(cls, url: str) -> str:
-        for path in parse_qs(_split(url).query).get("ssl_ca_certs", []):
+        for path in parse_qs(split_url(url).query).get("ssl_ca_certs", []):
             if not Path(path).is_file():
                 raise ValueError(f"ssl_ca_certs={path} is no file")
         return url
@@ -238,7 +239,7 @@ class Settings(BaseSettings):
     @field_validator("qdrant_url")
     @classmethod
     def _is_http(cls, url: str) -> str:
-        if _split(url).scheme not in {"http", "https"} or not _split(url).hostname:
+        if split_url(url).scheme not in {"http", "https"} or not split_url(url).hostname:
             raise ValueError("must be an http:// or https:// URL")
         return url.rstrip("/")
 
@@ -275,26 +276,6 @@ class Settings(BaseSettings):
         """Settings for logs: URLs without credentials."""
         values = {name: str(value) for name, value in self.model_dump().items()}
         return values | {name: redact(values[name]) for name in ("broker_url", "qdrant_url")}
-
-
-def redact(url: str) -> str:
-    """The URL without its credentials; nothing of one that cannot be read."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "***"
-    host = parts.netloc.rpartition("@")[2]
-    netloc = f"***@{host}" if host != parts.netloc else host
-    return urlunsplit((parts.scheme, netloc, parts.path, "", ""))
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018  # it is parsed when it is read
-    except ValueError as error:
-        raise ValueError(f"is not a URL: {error}") from error
-    return parts
 
 
 def read_settings(environment: Mapping[str, str], data_dir: Path | None = None) -> Settings:

@@ -15,7 +15,8 @@ import redis
 from tasks import durability
 from tasks.broker import connect
 from tasks.errors import BrokerDown, ModelMismatch, SettingsError, StoreDown
-from tasks.settings import Settings, redact
+from tasks.settings import Settings
+from tasks.urls import redact
 from workers.converted import find_converted
 from workers.provenance import Provenance, describe_mismatch, read_provenance
 from workers.qdrant import read_address

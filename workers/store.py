@@ -25,7 +25,7 @@ from qdrant_client.http.exceptions import (
 from tasks.errors import CollectionNotFound, ModelMismatch, StoreDown, StoreError, StoreRejected
 from tasks.messages import ModelCard
 from tasks.queries import Search
-from tasks.settings import redact
+from tasks.urls import redact
 from workers import waiting
 from workers.provenance import describe_mismatch, read_provenance, write_provenance
 from workers.qdrant import read_address

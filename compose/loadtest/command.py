@@ -32,7 +32,8 @@ from compose.loadtest.texts import (
     embeddings_target,
     file_texts,
 )
-from tasks.settings import get_settings, redact
+from tasks.settings import get_settings
+from tasks.urls import redact
 
 SETTLE_S = 60.0
 """After the last request, for the jobs that are followed."""

@@ -3,7 +3,8 @@
 import pytest
 
 from tasks.errors import SettingsError
-from tasks.settings import Settings, read_settings, redact
+from tasks.settings import Settings, read_settings
+from tasks.urls import redact
 
 
 def read(monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:
