@@ -1,5 +1,6 @@
 """What the web answers is what its OpenAPI says, whatever is sent: schemathesis asks it."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from webapp.keyring import Key, Scope, digest, write_keys
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
+ROOT = Path(__file__).parents[2]
 EXAMPLES = 10
 """Of each operation in each phase; several hundred cases in all."""
 FEWEST_CASES = 300
@@ -36,6 +38,11 @@ def schemathesis(url: str, folder: Path, options: Sequence[str]) -> str:
     done = subprocess.run(
         [*argv, "--checks", "all", *options],
         cwd=folder,  # it leaves its cache there
+        env={
+            **os.environ,
+            "SCHEMATHESIS_HOOKS": "tests.schemathesis_hooks",
+            "PYTHONPATH": str(ROOT),
+        },
         capture_output=True,
         text=True,
         check=False,
