@@ -128,7 +128,8 @@ class Channel(stock.Channel):  # type: ignore[misc]
 
     def close(self) -> None:
         self._closing = True
-        self.connection.cycle.forget(self)
+        if self.connection is not None:  # the first time: Celery closes channels twice
+            self.connection.cycle.forget(self)
         if self._in_poll:
             with suppress(Empty, *self.connection_errors):
                 self._brpop_read()
