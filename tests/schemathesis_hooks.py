@@ -1,8 +1,8 @@
 """Bodies that schemathesis does not know how to write; `SCHEMATHESIS_HOOKS` names this module."""
 
+import json
 from typing import Any
 
-import orjson
 import schemathesis
 
 
@@ -14,4 +14,4 @@ def write_lines(_: Any, value: Any) -> bytes:
     if isinstance(value, str):
         return value.encode()
     rows = value if isinstance(value, list) else [value]
-    return b"".join(orjson.dumps(row, default=str) + b"\n" for row in rows)
+    return b"".join(json.dumps(row, default=str).encode() + b"\n" for row in rows)
