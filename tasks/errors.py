@@ -14,6 +14,8 @@
     ├── RateExceeded            an API key has sent as many texts as it may; come back later
     ├── TooManyStreams          a web process serves as many event streams as it may
     ├── UploadMoved             another upload with the same Idempotency-Key has gone on
+    ├── UploadSilent            nothing more of an upload has come for long
+    ├── ShuttingDown            this process ends before an upload does
     ├── BrokerDown              Redis does not answer
     ├── JobNotFound             no such job, or its record has expired
     ├── NoAnswer                no worker has answered a query in time
@@ -131,6 +133,16 @@ class TooManyStreams(EmbedError):
 
 class TooManyUploads(QueueFull):
     default_code = "too_many_uploads"
+
+
+class UploadSilent(EmbedError):
+    default_code = "upload_silent"
+    retryable = True
+
+
+class ShuttingDown(EmbedError):
+    default_code = "shutting_down"
+    retryable = True
 
 
 class UploadMoved(EmbedError):

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from tasks import app as celery_app
 from tasks import errors
@@ -20,6 +21,7 @@ from tasks.submission import build_submission, new_job_id, slice_deletion
 from webapp.bodies import parse_object, read_body
 from webapp.failures import describe
 from webapp.limits import charged
+from webapp.request import INLINE_BYTES
 from webapp.schemas import Accepted
 from webapp.state import Resources, Use
 
@@ -60,7 +62,8 @@ async def delete_document(
     response: Response,
 ) -> Accepted:
     """Delete a document: all its chunks, and what was accepted before and is still on its way."""
-    return await _accept([document_id], collection, request, use, response)
+    submission = _pack([document_id], collection, use.settings)
+    return await _accept(submission, request, use, response)
 
 
 @router.post(
@@ -74,27 +77,30 @@ async def delete_documents(
 ) -> Accepted:
     """Delete documents: all or none is accepted."""
     body = await read_body(request, use.settings.max_request_bytes)
-    ids = parse_object(body, frozenset({"ids"}), "ids").get("ids")
-    if not isinstance(ids, list):
-        raise InvalidRequest("ids is a list", code="ids_invalid")
-    refuse_oversize([0] * len(ids), use.settings)
-    return await _accept(ids, collection, request, use, response)
+    if len(body) <= INLINE_BYTES:
+        submission = _read(body, collection, use.settings)
+    else:
+        submission = await run_in_threadpool(_read, body, collection, use.settings)
+    return await _accept(submission, request, use, response)
 
 
 async def _accept(
-    ids: Sequence[object],
-    collection: str,
-    request: Request,
-    use: Resources,
-    response: Response,
+    submission: Submission, request: Request, use: Resources, response: Response
 ) -> Accepted:
-    submission = _pack(ids, collection, use.settings)
     async with charged(request, use, len(submission.ids)):
         await use.intake.accept(submission)
     response.headers["Location"] = f"/jobs/{submission.job_id}"
     return Accepted(
         job_id=submission.job_id, document_ids=submission.ids, accepted=len(submission.ids)
     )
+
+
+def _read(body: bytes, collection: str, settings: Settings) -> Submission:
+    ids = parse_object(body, frozenset({"ids"}), "ids").get("ids")
+    if not isinstance(ids, list):
+        raise InvalidRequest("ids is a list", code="ids_invalid")
+    refuse_oversize([0] * len(ids), settings)
+    return _pack(ids, collection, settings)
 
 
 def _pack(ids: Sequence[object], collection: str, settings: Settings) -> Submission:

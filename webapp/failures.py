@@ -29,6 +29,8 @@ STATUSES: dict[type[errors.EmbedError], HTTPStatus] = {
     errors.TooManyStreams: HTTPStatus.TOO_MANY_REQUESTS,
     errors.TooManyUploads: HTTPStatus.TOO_MANY_REQUESTS,
     errors.UploadMoved: HTTPStatus.CONFLICT,
+    errors.UploadSilent: HTTPStatus.REQUEST_TIMEOUT,
+    errors.ShuttingDown: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.BrokerDown: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.JobNotFound: HTTPStatus.NOT_FOUND,
     errors.LetterNotFound: HTTPStatus.NOT_FOUND,
@@ -147,7 +149,8 @@ def _allowed_methods(request: Request) -> list[str]:
 
 
 async def _gone(_: Request, __: Exception) -> ProblemResponse:
-    """Nobody reads it: the client hung up while it sent its body, and nothing was accepted."""
+    """Nobody reads it: the client hung up while it sent its body. Of that nothing was accepted, but
+    for whole batches of an upload."""
     return ProblemResponse(400, errors.InvalidJson.default_code, "the body ended too early")
 
 

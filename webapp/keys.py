@@ -113,7 +113,7 @@ def is_loopback(host: str) -> bool:
     try:
         address = ip_address(host)
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return (mapped or address).is_loopback
 
@@ -140,16 +140,29 @@ def _refuse_strangers(connection: Connection) -> ProblemResponse | None:
     machine would send without asking. With keys they would have to ask first, and are refused."""
     if not _is_local(connection):
         return _forbid("keys_required", _CLOSED)
-    origin = _find_header(connection, b"origin")
-    if origin is None or origin.partition("://")[2] == _find_header(connection, b"host"):
+    origin, host = _find_header(connection, b"origin"), _find_header(connection, b"host")
+    if host is not None and not is_loopback(_host_name(host)) and not _is_unix(connection):
+        # a page whose name was made to mean this machine is of no other origin, to its browser
+        return _forbid("host_refused", "without API keys only localhost is answered, by this name")
+    if origin is None or origin.partition("://")[2] == host:
         return None
     return _forbid("origin_refused", "web pages of other origins are not answered without API keys")
 
 
 def _is_local(connection: Connection) -> bool:
     """Whether it has arrived at a loopback address of this machine, or at a Unix socket."""
-    host, port = connection.get("server") or ("unknown", 0)
-    return port is None or is_loopback(host)
+    host, _ = connection.get("server") or ("unknown", 0)
+    return _is_unix(connection) or is_loopback(host)
+
+
+def _is_unix(connection: Connection) -> bool:
+    _, port = connection.get("server") or ("unknown", 0)
+    return port is None
+
+
+def _host_name(host: str) -> str:
+    """Of a Host header: without its port, and without the brackets of an IPv6 address."""
+    return host.rpartition("]")[0].removeprefix("[") or host.partition(":")[0]
 
 
 def _read_secret(connection: Connection) -> str | None:

@@ -141,6 +141,7 @@ router.add_api_route(
         errors.ModelMismatch,
         errors.KeyReused,
         errors.UploadMoved,
+        errors.UploadSilent,
         errors.QueueFull,
         errors.RateExceeded,
         errors.BrokerDown,

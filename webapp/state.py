@@ -42,6 +42,11 @@ class Resources:
     streams: JobStreams
     uploads: UploadPlaces
 
+    def end_long_requests(self) -> None:
+        """The server waits for all requests before it ends."""
+        self.streams.close()
+        self.uploads.close()
+
 
 class State(TypedDict):
     """The type of Starlette's lifespan state."""
@@ -60,7 +65,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[State]:
     answers = Answers(connect_async(settings, timeout_s=SILENCE_S), settings.broker_url)
     resources = _resources(settings, client, answers)
     try:
-        with on_end(resources.streams.close):
+        with on_end(resources.end_long_requests):
             yield State(resources=resources)
     finally:
         logging_queue.cancel()

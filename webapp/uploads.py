@@ -4,11 +4,10 @@ An upload that finds the queue full, or its API key's rate used up, waits and do
 client is slowed by its connection. What was accepted stays so, whatever becomes of the rest.
 """
 
-import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 
@@ -25,7 +24,9 @@ from tasks.errors import (
     RateExceeded,
     RequestRepeated,
     RequestTooLarge,
+    ShuttingDown,
     UploadMoved,
+    UploadSilent,
 )
 from tasks.ledger import IDLE_RETRY_AFTER_S, OUTSTANDING, Submission
 from tasks.messages import Options
@@ -127,14 +128,20 @@ class Upload:
     async def run(self) -> None:
         """Until the body ends. Raises what ends it earlier: RequestError for the line that is
         wrong, when all before it is accepted; QueueFull when nothing drains; ModelMismatch,
-        RequestTooLarge, UploadMoved, BrokerDown, ClientDisconnect."""
+        RequestTooLarge, UploadMoved, UploadSilent, ShuttingDown, BrokerDown, ClientDisconnect."""
         most_bytes = most_bytes_of_key(self._request)
-        async for chunk in self._request.stream():
+        chunks = self._request.stream()
+        while chunk := await self._receive(chunks):
             self._read_bytes += len(chunk)
             if most_bytes is not None and self._read_bytes > most_bytes:
                 raise RequestTooLarge(f"this API key may send {most_bytes} bytes in one request")
             await self._accept(await run_in_threadpool(self._reader.read, chunk))
         await self._accept(await run_in_threadpool(self._reader.finish))
+
+    async def _receive(self, chunks: AsyncGenerator[bytes]) -> bytes:
+        """The next part of the body; empty at its end."""
+        async with self._use.uploads.receiving():
+            return await anext(chunks, b"")
 
     async def _accept(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
@@ -176,7 +183,7 @@ class Upload:
                     f"the queue is full, and has not moved for {settings.stall_s} s",
                     retry_after_s=IDLE_RETRY_AFTER_S,
                 )
-            await asyncio.sleep(ROOM_POLL_S)
+            await self._use.uploads.pause(ROOM_POLL_S)
 
     async def _accepts(self, submission: Submission) -> bool:
         """Whether there is room still, when the API key's rate allows it."""
@@ -187,7 +194,7 @@ class Upload:
             except QueueFull:
                 return False
             except RateExceeded as error:
-                await asyncio.sleep(error.retry_after_s)
+                await self._use.uploads.pause(error.retry_after_s)
             else:
                 return True
 
@@ -215,6 +222,8 @@ def _problem(error: EmbedError, one: Upload) -> ProblemResponse:
         detail = f"line {line}: {detail}"
     elif isinstance(error, BrokerDown):
         detail = f"the queue cannot be reached: go on at line {receipt.next_line}"
+    elif isinstance(error, UploadSilent | ShuttingDown):
+        detail = f"{detail}: go on at line {receipt.next_line}"
     return ProblemResponse(
         status, error.code, detail, line=line, upload=receipt, headers=retry_headers(error)
     )

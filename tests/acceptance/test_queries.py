@@ -184,7 +184,7 @@ def stopped(worker: Worker) -> Iterator[None]:
 def call(web: WebServer, texts: Sequence[str]) -> socket.socket:
     body = orjson.dumps({"input": texts, "model": "fake"})
     caller = socket.create_connection(("127.0.0.1", web.port))
-    head = f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
     caller.sendall(head.encode() + body)
     return caller
 

@@ -204,7 +204,7 @@ def test_clients_that_hang_up_harm_nobody(
 ) -> None:
     def hang_up(number: int) -> None:
         body = orjson.dumps({"text": f"gone {number}"})
-        head = f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         with socket.create_connection(("127.0.0.1", web.port)) as connection:
             connection.sendall(head.encode() + body)
 

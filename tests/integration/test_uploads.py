@@ -2,6 +2,7 @@
 
 import random
 import select
+import signal
 import socket
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -158,7 +159,7 @@ class Connection:
 
     def __init__(self, web: WebServer, key: str | None = None) -> None:
         self._socket = socket.create_connection(("127.0.0.1", web.port))
-        head = f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: {TYPE}\r\n"
+        head = f"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: {TYPE}\r\n"
         head += f"Idempotency-Key: {key}\r\n" if key else ""
         self._socket.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
 
@@ -170,6 +171,11 @@ class Connection:
 
     def send(self, body: bytes) -> None:
         self._socket.sendall(b"%x\r\n%b\r\n" % (len(body), body))
+
+    def answer(self) -> bytes:
+        """What comes until the server hangs up."""
+        self._socket.settimeout(30)
+        return b"".join(iter(lambda: self._socket.recv(65536), b""))
 
     def answered(self) -> bool:
         return bool(select.select([self._socket], [], [], 0)[0])
@@ -237,6 +243,22 @@ def test_only_a_few_run_at_once(client: httpx.Client, web: WebServer, broker: Re
         assert refused.headers["retry-after"] == "5"
     wait_until(lambda: upload(client, b"").status_code == 202, "a place is free")
     assert accepted(broker) == UPLOADS * BATCH  # and not the last line, which had no end
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["more is awaited", "room is awaited"])
+def test_a_web_that_is_told_to_end_ends_uploads(
+    broker: RedisServer, tmp_path: Path, full: bool
+) -> None:
+    limit = BATCH if full else LIMIT
+    env = {"EMBED_BROKER_URL": broker.url, "EMBED_MODEL": "fake", "EMBED_QUEUE_LIMIT": str(limit)}
+    with local_web(tmp_path, env) as web, Connection(web) as connection:
+        connection.send(b"".join(lines(BATCH + 1)))
+        wait_until(lambda: accepted(broker) == BATCH, "a batch is accepted")
+        web.program.popen.terminate()
+        answer = connection.answer()
+    assert answer.startswith(b"HTTP/1.1 503 "), answer
+    assert f"go on at line {BATCH + 1}".encode() in answer
+    assert web.program.wait(30) in {0, -signal.SIGTERM}
 
 
 def test_without_redis_it_is_said_where_to_go_on(tmp_path: Path) -> None:

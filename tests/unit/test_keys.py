@@ -105,6 +105,29 @@ def test_without_keys_pages_of_other_origins_are_not_answered(
     assert answer == (200, "")  # a proxy may change the host
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8080", 200),
+        ("LOCALHOST", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:8080", 200),
+        ("evil.example:8080", 403),
+        ("localhost.evil.example", 403),
+        ("[::ffff:10.0.0.1]:80", 403),
+        ("", 403),
+    ],
+)
+def test_without_keys_no_other_name_means_this_machine(
+    without_keys: KeyGuard, guard: KeyGuard, host: str, status: int
+) -> None:
+    """A page of evil.example, whose address was changed to 127.0.0.1 meanwhile, sends its name."""
+    expected = (status, "" if status == 200 else "host_refused")
+    assert ask(without_keys, "/dead", host=host, origin=f"http://{host}") == expected
+    assert ask(without_keys, "/dead", host=host, server=("/run/web.sock", None)) == (200, "")
+    assert ask(guard, "/dead", host=host, authorization="Bearer admin") == (200, "")
+
+
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
 def test_probes_are_open(guard: KeyGuard, without_keys: KeyGuard, path: str) -> None:
     assert ask(guard, path) == (200, "")
