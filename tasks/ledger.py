@@ -45,6 +45,8 @@ TOTALS = "embedmill:totals"
 JOBS = "embedmill:jobs"
 DRAIN = "embedmill:drain"
 SEQUENCE = "embedmill:sequence"
+JOB_PARTS = ("open", "ids", "endings", "errors")
+"""What lives beside a job's hash, under its key and a colon."""
 DEAD = "embedmill:dead"
 DEAD_BYTES = "embedmill:dead:bytes"
 
@@ -306,16 +308,16 @@ def retry_after_s(excess: float, rate_per_s: float) -> int:
 def job_key(job_id: str) -> str:
     """The key of a job's hash; its open documents and errors live beside it.
 
-    Raises JobNotFound for what is no id of a job, but could be the name of such a neighbour.
+    Raises JobNotFound for what is no id of a job, but the name of such a neighbour.
     """
-    if ":" in job_id:
+    if job_id.endswith(tuple(f":{part}" for part in JOB_PARTS)):
         raise JobNotFound(f"there is no job {job_id[:64]!r}")
     return f"embedmill:job:{job_id}"
 
 
 def _settle_keys(job_id: str) -> list[str]:
     job = job_key(job_id)
-    own = [f"{job}:{part}" for part in ("open", "ids", "endings", "errors")]
+    own = [f"{job}:{part}" for part in JOB_PARTS]
     return [job, *own, OUTSTANDING, TOTALS, JOBS, DRAIN, DEAD, DEAD_BYTES]
 
 

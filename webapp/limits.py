@@ -41,7 +41,8 @@ def texts_per_minute(request: Request) -> int | None:
 @asynccontextmanager
 async def charged(request: Request, use: Resources, texts: int) -> AsyncIterator[None]:
     """Count texts against the key's rate, before the block that takes them in; they count no
-    more if it says that they may be sent again, or have been taken in before.
+    more if it says that they may be sent again, or have been taken in before. They do when nobody
+    knows: Redis may have taken them in before it went.
 
     Raises RateExceeded, RequestTooLarge, BrokerDown.
     """
@@ -54,7 +55,8 @@ async def charged(request: Request, use: Resources, texts: int) -> AsyncIterator
     try:
         yield
     except EmbedError as error:
-        if error.retryable or isinstance(error, RequestRepeated):
+        not_taken = error.retryable and not isinstance(error, BrokerDown)
+        if not_taken or isinstance(error, RequestRepeated):
             with suppress(BrokerDown):
                 await run_async(use.redis, give_back(*account))
         raise

@@ -181,6 +181,8 @@ def _claim(delivery: Delivery) -> "_Work | Exception":
         claim = _reach_ledger(ledger().claim(delivery.place, ids))
     except BrokerDown as error:
         return _reject(delivery, error)
+    except EmbedError as error:  # of its own: what shares the batch goes on
+        return error
     if claim.expired:
         said = "job %s has expired: its message is done without work"
         logger.warning(said, delivery.job_id, extra={"job_id": delivery.job_id})

@@ -56,7 +56,8 @@ def answer(questions: Sequence[Question], child: str | None = None) -> None:
     """Answer the questions that somebody still waits for; the others cost nothing. `child` is this
     process where it has taken them in the middle of a pass.
 
-    Ends the process when its model is broken, after it has said so: Celery replaces it.
+    Raises BrokerDown in a `child`, whose way to them has to be cleared up. Ends the process when
+    its model is broken, after it has said so: Celery replaces it.
     """
     began_s = time.monotonic()
     settings = get_settings()
@@ -71,6 +72,8 @@ def answer(questions: Sequence[Question], child: str | None = None) -> None:
         run(redis_client(), give_answers(places, answers, settings, child=child))
     except BrokerDown as error:
         logger.warning("%d queries stay without an answer: %s", len(questions), error)
+        if child is not None:
+            raise
         return
     publish_query(time.monotonic() - began_s)
     if broken is not None:

@@ -14,8 +14,8 @@ from celery.worker.state import task_ready
 
 from tasks.admission import ledger, redis_client
 from tasks.documents import parse_documents, parse_options
-from tasks.errors import BrokerDown, EmbedError, ModelError, NoAnswer
-from tasks.ledger import Call, run
+from tasks.errors import BrokerDown, EmbedError, JobNotFound, ModelError, NoAnswer
+from tasks.ledger import Call, job_key, run
 from tasks.letters import write_letter
 from tasks.messages import HEADER, QUERY_HEADER, VERSION, Coordinates, Outcome, PlacedDocument
 from tasks.queries import ANSWERS, Answer, QueryPlace
@@ -84,7 +84,7 @@ class EmbedRequest(BatchedRequest):
         try:
             super().__init__(message, **options)
             self.place = self._find_place()
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, JobNotFound) as error:
             # anything else would look like a lost connection, and the message come back for ever
             raise InvalidTaskError(f"a message that makes no sense: {error!r}") from error
         self.sum_up(self.place["count"], "document")
@@ -93,6 +93,7 @@ class EmbedRequest(BatchedRequest):
         place = self.request_dict.get(HEADER)
         if place is None:
             # a foreign producer's message becomes a job of its own when it is claimed
+            job_key(self.id)
             return Coordinates(v=VERSION, job=self.id, start=0, count=_count(self))
         start, count = int(place["start"]), int(place["count"])
         if start < 0 or not 0 < count <= MAX_DOCUMENTS:

@@ -75,13 +75,13 @@ class Startup(bootsteps.StartStopStep):
         except EmbedError as error:
             raise SystemExit(f"embedmill: {error}") from error
         share_threads(count_threads(self._settings, children))
-        if self._forks:
-            self._preload()
         self._announce_main_process()
         self._name = str(worker.hostname)
         gpus = GpuMeter(list_gpus(self._settings))
         self._heartbeat = Heartbeat(self._settings, self._name, children, gpus)
-        self._heartbeat.record(collections)
+        self._heartbeat.record(collections)  # soon: others may make one meanwhile
+        if self._forks:
+            self._preload()
         self._audit = Audit(self._settings)
         self._reports = ReportReader(os.getpid())
         self._timer: Timer | None = None
@@ -163,8 +163,9 @@ class Startup(bootsteps.StartStopStep):
     def _preload(self) -> None:
         try:
             preload(self._settings)
-        except EmbedError as error:
-            logger.critical("%s", error)
+        # a broken file of weights raises what its library likes
+        except Exception as error:
+            logger.critical("%s", error if isinstance(error, EmbedError) else repr(error))
             raise SystemExit(EX_CONFIG) from error
 
     @staticmethod

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from celery import Celery
 from celery.result import AsyncResult
 
 from tasks import app, embed
@@ -127,6 +128,19 @@ def test_a_member_that_fails_fails_alone(quiet: Worker) -> None:
     bad = embed.delay("word " * 400, on_long="error")
     assert [result.get(timeout=TIMEOUT_S)["done"] for result in fine] == [1] * 10
     assert "text_too_long" in str(bad.get(timeout=TIMEOUT_S, propagate=False))
+
+
+def test_a_foreign_id_that_cannot_be_a_job_s_hurts_nobody(
+    quiet: Worker, broker: RedisServer
+) -> None:
+    """One with a colon is an ordinary one; `x:open` would be the name of another job's part."""
+    fine = [embed.delay(f"beside {n}") for n in range(10)]
+    with Celery(broker=broker.url, set_as_current=False) as stock:
+        for task_id in ("import:open", "import:42"):
+            stock.send_task("tasks.embed", [task_id], queue="embed", task_id=task_id)
+    assert [result.get(timeout=TIMEOUT_S)["done"] for result in fine] == [1] * 10
+    assert Job("import:42", ()).wait(TIMEOUT_S).done == 1
+    assert embed.delay("after it").get(timeout=TIMEOUT_S)["done"] == 1
 
 
 def test_collections_are_not_mixed_up(quiet: Worker) -> None:

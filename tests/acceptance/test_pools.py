@@ -122,7 +122,6 @@ def test_foreign_nonsense_fails_alone(
         ("not a place", [{"id": "1", "text": "x"}]),
         ({"v": 1, "job": "gone", "start": 0, "count": 10**9}, [{"id": "1", "text": "x"}]),
         ({"v": 1, "job": "gone", "start": 0, "count": 2}, [{"id": "1", "text": "x"}]),
-        ({"v": 2, "job": "gone", "start": 0, "count": 1}, [{"id": "1", "text": "x", "new": 1}]),
     ],
     ids=str,
 )
@@ -190,7 +189,7 @@ def test_a_time_limit_fails_only_who_exceeds_it(
 ) -> None:
     """All three together take 2.4 s, two of them alone 0.4 s, and the one of four chunks 1.6 s."""
     env = stack_env | {"EMBED_FAKE_TEXT_MS": "400", "EMBED_POISON_LOSSES": "1"}
-    texts = ["quick", "a neighbour", "word " * 1000]
+    texts = ["quick", "a neighbour", " ".join(map(str, range(1000)))]
     own: dict[str, Any] = {kind: 1.0} if limit == "message's" else {}
     options = [] if own else [f"--{kind.replace('_', '-')}", "1.0"]
     with local_worker(tmp_path, env, options=options, concurrency=1):

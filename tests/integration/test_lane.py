@@ -9,7 +9,7 @@ import pytest
 
 from tasks import app
 from tasks.admission import redis_client
-from tasks.errors import NoAnswer
+from tasks.errors import BrokerDown, NoAnswer
 from tasks.ledger import run
 from tasks.messages import MESSAGE_DOCUMENTS, QUERY_HEADER, QUERY_QUEUE, QUERY_TASK_NAME
 from tasks.queries import (
@@ -27,6 +27,7 @@ from tasks.queries import (
     pack,
     take,
     unpack,
+    wanted,
 )
 from tasks.queries import answer as give_answers
 from tasks.settings import Settings
@@ -166,6 +167,28 @@ def test_a_failure_is_answered_and_is_no_document_s(
             way.give_way()
     else:
         assert way.give_way() > 0
+    (answer,) = answers(broker)
+    assert (answer.id, type(answer.error)) == (question.place["id"], NoAnswer)
+
+
+def test_an_answer_that_redis_does_not_take_leaves_nobody_waiting(
+    broker: RedisServer, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It blinks after the questions were taken, and is back at the next look."""
+    refusals = iter([BrokerDown("the answer is late")])
+
+    def blink(*places: Any) -> Any:
+        for refusal in refusals:
+            raise refusal
+        return wanted(*places)
+
+    monkeypatch.setattr(queries, "wanted", blink)
+    (question,) = enqueue(settings, "a")
+    way = Lane(CHILD, queries.answer, settings)
+    assert way.give_way() == 0.0
+    assert answers(broker) == []
+    clock.now_s += SILENCE_S
+    way.give_way()
     (answer,) = answers(broker)
     assert (answer.id, type(answer.error)) == (question.place["id"], NoAnswer)
 
