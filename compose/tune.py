@@ -3,13 +3,14 @@
 Only `compose.cli` imports it. Nothing that runs here is touched, but it competes for the cores.
 """
 
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import click
 import orjson
@@ -32,6 +33,7 @@ from tasks.settings import Settings, given_names, settings_for
 
 FOLDER = "tune"
 LOG = "tune.log"
+PICTURES = (".png", ".svg", ".pdf")
 NARROW = 120
 """Columns of a table where the output is no terminal."""
 
@@ -49,8 +51,11 @@ class Options:
 
 
 def run(files: Sequence[str], options: Options) -> None:
-    """Exits with 130 after Ctrl-C. Raises SettingsError, InputError, StackError."""
-    _check_folders(options)
+    """Exits with 130 after Ctrl-C, with 1 when it broke off with something found.
+
+    Raises SettingsError, InputError, and what kept it from finding anything.
+    """
+    _check_files(options)
     settings = settings_for(options.data_dir)
     texts = read_texts(files, settings)
     home = (options.data_dir or settings.data_dir).resolve()
@@ -61,42 +66,68 @@ def run(files: Sequence[str], options: Options) -> None:
         f"model {settings.model}, backend {settings.backend}"
     )
     budget = Budget(options.budget)
-    found, interrupted = None, False
+    found: Findings | None = None
+    cut_off: EmbedError | None = None
     with _log(home / FOLDER) as log, interruption_by_signals() as interruption:
         try:
             with private_ground(
                 settings, texts, home / FOLDER, Output(log), interruption
             ) as ground:
-                found, interrupted = _measure(ground, budget, console)
-        except Interrupted:  # before anything could be measured
-            interrupted = True
-        except OutOfTime as error:
-            raise StackError(f"{error.detail}: not even the default was measured") from error
-        except EmbedError:
-            click.echo(f"The services' own words: {home / FOLDER / LOG}", err=True)
-            raise
+                found, cut_off = _measure(ground, budget, console)
+        except EmbedError as error:  # before anything was measured, or while the servers ended
+            cut_off = error
     if found is None:
-        click.echo("Interrupted before anything was measured.")
-        sys.exit(EXIT_INTERRUPTED)
+        assert cut_off is not None
+        _end_without_findings(cut_off, home)
     advice = advise(found, options.max_wait)
     show(found, advice, console)
     about = {**_about(settings, texts, found), "took_s": round(time.monotonic() - began_s, 1)}
+    if cut_off is None:
+        _apply(options, advice, home)  # first: files that cannot be written must not cost it
+    elif not isinstance(cut_off, Interrupted):
+        click.echo(f"Error: {cut_off.detail}", err=True)
+        _name_log(home)
     _write(options, found, advice, about)
-    if interrupted:
-        click.echo("Interrupted: this is what was found until then; nothing was applied.")
+    if cut_off is not None:
+        _end_early(cut_off)
+
+
+def _end_early(cause: EmbedError) -> NoReturn:
+    interrupted = isinstance(cause, Interrupted)
+    why = "Interrupted" if interrupted else "It could not go on"
+    click.echo(f"{why}: this is what was found until then; nothing was applied.")
+    sys.exit(EXIT_INTERRUPTED if interrupted else 1)
+
+
+def _end_without_findings(cause: EmbedError, home: Path) -> NoReturn:
+    if isinstance(cause, Interrupted):
+        click.echo("Interrupted before anything was measured.")
         sys.exit(EXIT_INTERRUPTED)
-    _apply(options, advice, home)
+    if isinstance(cause, OutOfTime):
+        raise StackError(f"{cause.detail}: not even the default was measured") from cause
+    _name_log(home)
+    raise cause
 
 
-def _check_folders(options: Options) -> None:
+def _name_log(home: Path) -> None:
+    click.echo(f"The services' own words: {home / FOLDER / LOG}", err=True)
+
+
+def _check_files(options: Options) -> None:
     """Before minutes are spent. Raises InputError."""
-    for path in (options.json, options.png):
-        if path and not path.parent.is_dir():
+    for path in filter(None, (options.json, options.png)):
+        if not path.parent.is_dir():
             raise InputError(f"{path} cannot be written: there is no folder {path.parent}")
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise InputError(f"{path} cannot be written: it is not allowed")
+    if options.png and options.png.suffix.lower() not in PICTURES:
+        raise InputError(f"{options.png} is no picture that can be drawn: {', '.join(PICTURES)}")
 
 
-def _measure(ground: Ground, budget: Budget, console: Console) -> tuple[Findings | None, bool]:
-    """What was found, and whether it was interrupted."""
+def _measure(
+    ground: Ground, budget: Budget, console: Console
+) -> tuple[Findings | None, EmbedError | None]:
+    """What was found, and what cut it off. Raises what did before anything was found."""
     session: Session | None = None
 
     def estimate() -> tuple[float, float]:
@@ -106,12 +137,14 @@ def _measure(ground: Ground, budget: Budget, console: Console) -> tuple[Findings
         session = Session(ground.space, ground.mill, budget, display)
         try:
             session.run(ground.door)
-        except Interrupted:
-            return session.found, True
+        except EmbedError as error:
+            if session.found is None:
+                raise
+            return session.found, error
         finally:
             display.doing("stopping")
             session.end()
-    return session.found, False
+    return session.found, None
 
 
 def _about(settings: Settings, texts: list[str], found: Findings) -> dict[str, Any]:

@@ -10,15 +10,17 @@ from contextlib import suppress
 import httpx
 import redis
 
+from compose.tuning.sizes import LEAST_TURNS
 from tasks.broker import redis_errors
 from tasks.celery import app
 from tasks.ledger import TOTALS, Ledger, run, sweep_pages
 from tasks.messages import QUEUE, Document, Options
-from tasks.settings import Settings
+from tasks.settings import MIB, Settings
 from tasks.snapshot import read_queue
 from tasks.submission import Slice, build_submission, new_job_id, slice_job
 
 JOB_DOCUMENTS = 1024
+JOB_BYTES = 8 * MIB
 """Accepted by one call of Redis' script, which must not take long."""
 TIMEOUT_S = 10.0
 
@@ -41,10 +43,9 @@ class Backlog:
         """Enqueue so many texts, from the sample's beginning on, again and again.
 
         `message_texts` 1: a message each, as from requests of one text; else as many as one holds.
-        Raises BrokerDown.
+        Raises BrokerDown, QueueFull.
         """
-        for start in range(0, count, JOB_DOCUMENTS):
-            documents = list(self._documents(min(JOB_DOCUMENTS, count - start)))
+        for documents in self._batches(count):
             slices = slice_job(new_job_id(), documents)
             if message_texts == 1:
                 slices = [single for part in slices for single in _singles(part)]
@@ -66,6 +67,18 @@ class Backlog:
         with suppress(httpx.HTTPError):
             httpx.delete(url, timeout=TIMEOUT_S)
 
+    def _batches(self, count: int) -> Iterator[list[Document]]:
+        batch, size = list[Document](), 0
+        for document in self._documents(count):
+            more = len(document.text.encode())
+            if batch and (len(batch) == JOB_DOCUMENTS or size + more > JOB_BYTES):
+                yield batch
+                batch, size = [], 0
+            batch.append(document)
+            size += more
+        if batch:
+            yield batch
+
     def _documents(self, count: int) -> Iterator[Document]:
         """A text that comes again is another one: workers embed the same text of a pass once."""
         for _ in range(count):
@@ -86,7 +99,7 @@ def plan_window(unit: int, rate_per_s: float, seconds: float) -> int:
     """Texts to measure over: whole turns of all children, which hold `unit` texts together, about
     so many seconds, two turns at least. Children in step settle all at once: parts of a turn would
     measure the steps."""
-    return unit * max(2, math.ceil(seconds * rate_per_s / unit))
+    return unit * max(LEAST_TURNS, math.ceil(seconds * rate_per_s / unit))
 
 
 def _singles(part: Slice) -> Iterator[Slice]:

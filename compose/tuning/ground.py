@@ -13,12 +13,15 @@ from celery.utils.sysinfo import cpu_budget  # type: ignore[attr-defined]  # new
 
 from compose.interruption import Interruption
 from compose.output import Output
+from compose.redis_server import QUEUE_COPIES
 from compose.services import Options
 from compose.stack import Stack
 from compose.tuning.door import DoorMeter
 from compose.tuning.gpu import GpuMeter
 from compose.tuning.mill import Mill
 from compose.tuning.points import Space, space_of
+from compose.tuning.sizes import Sizes
+from compose.tuning.usage import available_bytes
 from tasks.gpus import list_gpus
 from tasks.settings import MIB, Settings
 from workers.budgets import usual_budget_tokens
@@ -27,7 +30,9 @@ STORES = ("redis", "qdrant")
 NOT_STARTED = frozenset({"worker", "web", "flower"})
 QUEUE_LIMIT = 10**9
 QUEUE_BYTES = 256 * MIB
-"""Of the private queue: it is no limit that is measured."""
+"""Of the private queue, at least: it is no limit that is measured."""
+MEMORY_SHARE = 1 / 2
+"""Of what is free, that the private Redis may take for more than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +60,9 @@ def private_ground(
 ) -> Iterator[Ground]:
     """Data is kept in `folder`, whose disk should be the one that a stack's data will be on, and
     removed at the end. Raises StackError, ModelError, Interrupted."""
-    queue_bytes = max(settings.queue_bytes, QUEUE_BYTES)
-    own = settings.model_copy(update={"queue_limit": QUEUE_LIMIT, "queue_bytes": queue_bytes})
+    space = _space(settings)
+    limits = {"queue_limit": QUEUE_LIMIT, "queue_bytes": queue_bytes(settings, texts, space)}
+    own = settings.model_copy(update=limits)
     options = Options(data_dir=folder, port=0, isolated=True, without=NOT_STARTED)
     stack = Stack(options, settings=own, output=output, interruption=interruption)
     try:
@@ -66,7 +72,6 @@ def private_ground(
                 update={"broker_url": stack.redis_url, "qdrant_url": stack.qdrant_url}
             )
             environment = {**stack.plan.environment, **_private(own)}
-            space = _space(settings)
             mill = Mill(stack, own, environment, texts, gpu, gpus=space.gpus)
             with closing(mill):
                 mill.clear()
@@ -74,6 +79,14 @@ def private_ground(
     finally:
         for store in STORES:
             shutil.rmtree(folder / store, ignore_errors=True)
+
+
+def queue_bytes(settings: Settings, texts: Sequence[str], space: Space) -> int:
+    """Room for the smallest backlog of the most children, as far as memory goes."""
+    sizes = Sizes(texts)
+    unit = max(space.children) * sizes.pass_texts(settings, gpus=space.gpus)
+    affordable = int(MEMORY_SHARE * available_bytes() / QUEUE_COPIES)
+    return max(settings.queue_bytes, QUEUE_BYTES, min(sizes.least_bytes(unit), affordable))
 
 
 def _space(settings: Settings) -> Space:

@@ -25,13 +25,13 @@ from compose.tuning.backlog import Backlog, count_settled, plan_window
 from compose.tuning.gpu import GpuMeter
 from compose.tuning.measurements import Round
 from compose.tuning.points import Point
+from compose.tuning.sizes import TURNS_BESIDE, Sizes
 from compose.tuning.usage import UsageMeter, memory_bytes
 from tasks.broker import redis_errors
 from tasks.messages import QUEUE
 from tasks.settings import Settings
 from tasks.snapshot import read_queue
 from tasks.statistics import Statistics, read_statistics
-from workers.batching import CPU_HANDOVER, GPU_HANDOVER
 
 POLL_S = 0.01
 LATENCY_POLL_S = 0.001
@@ -75,8 +75,8 @@ class Mill:
             settings.broker_url, socket_timeout=REPLY_S
         )
         self._control = Celery(broker=settings.broker_url, set_as_current=False).control
-        handover = GPU_HANDOVER if gpus else CPU_HANDOVER
-        self.pass_texts = settings.handover_documents or handover[0]
+        self._sizes = Sizes(texts)
+        self.pass_texts = self._sizes.pass_texts(settings, gpus=gpus)
         self._active: Worker | None = None
         self._started = self._collections = 0
         self._rates: dict[int, float] = {}
@@ -138,15 +138,17 @@ class Mill:
     ) -> Round:
         """One round of about so many seconds on a steady backlog.
 
-        Raises OutOfTime when nothing can be said within `limit_s`, Interrupted, ServiceDied.
+        Raises OutOfTime when nothing can be said within `limit_s`, Interrupted, ServiceDied, and
+        StackError where the texts do not fit into the queue.
         """
         unit = worker.point.concurrency * self.pass_texts
         known = self._rates.get(worker.pid) or max(self._rates.values(), default=0.0)
         window = plan_window(unit, known, seconds if known else FIRST_SECONDS)
+        window = self._sizes.fit_window(unit, window, self._settings.queue_bytes)
         self._activate(None)
         self._wait_until_idle()
         backlog = self._backlog()
-        backlog.send(window + 2 * unit, message_texts=message_texts)
+        backlog.send(window + TURNS_BESIDE * unit, message_texts=message_texts)
         before = read_statistics(self._client, self._settings)
         settled = self._settled()
         deadline_s = time.monotonic() + limit_s

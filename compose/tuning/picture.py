@@ -41,8 +41,9 @@ def draw(found: Findings, path: Path, title: str) -> None:
     figure.suptitle(title, fontsize=9)
     try:
         figure.savefig(path, dpi=120)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+    except (OSError, ValueError, RuntimeError) as error:  # of matplotlib, or of what encodes for it
+        cause = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be written: {cause}") from error
     finally:
         pyplot.close(figure)
 

@@ -6,7 +6,7 @@ Only `compose.tune` imports it.
 from collections.abc import Callable
 from contextlib import suppress
 
-from compose.errors import OutOfTime
+from compose.errors import Interrupted, OutOfTime
 from compose.progress import format_duration
 from compose.tuning.advice import Findings, label
 from compose.tuning.door import DoorMeter, counts_for
@@ -17,6 +17,7 @@ from compose.tuning.mill import Mill
 from compose.tuning.points import Axis, Point, Space
 from compose.tuning.progress import Display
 from compose.tuning.search import Search
+from tasks.errors import EmbedError
 
 DOOR_S = 30.0
 DOOR_SHARE = 0.15
@@ -49,7 +50,8 @@ class Session:
         self._best: Point | None = None
 
     def run(self, make_door: Callable[[], DoorMeter]) -> None:
-        """Raises OutOfTime when not even the default could be measured, StackError, Interrupted."""
+        """Raises OutOfTime when not even the default could be measured, StackError, Interrupted.
+        Without an answer of the web only the door is missing."""
         default = self._space.default
         self._duels.begin(default)
         rate = self._duels.measured[default].rate
@@ -62,7 +64,13 @@ class Session:
                 self._confirm(default)
         self._duels.end()
         self._display.doing("how much the web accepts")
-        self._measure_door(make_door())
+        try:
+            self._measure_door(make_door())
+        except Interrupted:
+            raise
+        except EmbedError as error:  # what the workers do is known all the same
+            cause = error.detail.splitlines()[0]
+            self._display.say(f"how much the web accepts could not be measured: {cause}")
 
     def end(self) -> None:
         """Kill the workers."""
@@ -118,12 +126,13 @@ class Session:
 
     def _measure_door(self, door: DoorMeter) -> None:
         self._mill.clear()
-        self._door = door.measure(
+        found = door.measure(
             counts_for(self._space.cores),
             seconds=DOOR_ROUND_S,
             may_go_on=lambda: self._budget.left_s > STOPPING_S,
         )
-        rates = ", ".join(f"{self._door.rate(n):,.0f} with {n}" for n in self._door.rates)
+        self._door = found
+        rates = ", ".join(f"{found.rate(n):,.0f} with {n}" for n in found.rates)
         self._display.say(f"the web accepts texts/s: {rates}")
 
 

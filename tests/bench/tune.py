@@ -1,5 +1,5 @@
 """Whether `embedmill tune` finds what a grid finds, beats what people set by hand, and agrees with
-itself. Only by name (`--only tune`): it takes hours, with `--quick` some twenty minutes.
+itself. Only by name (`--only tune`): it takes hours, with `--quick` some fifteen minutes.
 
 Every point of the grid runs in fresh processes and in turns with the recommended settings, whose
 worker stays; the best of the grid are compared again, as the best of many is partly luck.

@@ -51,3 +51,10 @@ def test_a_long_backlog_is_several_jobs(settings: Settings) -> None:
         Backlog(client, settings, ["a text"], "tune-1").send(2500, message_texts=64)
         assert read_queue(client, settings).outstanding == 2500
         assert client.zcard("embedmill:jobs") == 3
+
+
+def test_long_texts_are_accepted_in_parts(settings: Settings) -> None:
+    with redis.Redis.from_url(settings.broker_url) as client:
+        Backlog(client, settings, ["x" * 1_000_000], "tune-1").send(20, message_texts=64)
+        assert read_queue(client, settings).outstanding == 20
+        assert client.zcard("embedmill:jobs") == 3
