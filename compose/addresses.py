@@ -5,10 +5,12 @@ What is given explicitly wins, then what `stack.json` in the data directory says
 
 import json
 from typing import Any
+from urllib.parse import SplitResult
 
-from compose.errors import StackError
+from compose.errors import StackError, WebRefused
 from compose.record import STACK
 from tasks.settings import Settings
+from tasks.urls import redact, split_url
 
 WEB_URL = "http://127.0.0.1:8080"
 
@@ -16,6 +18,21 @@ WEB_URL = "http://127.0.0.1:8080"
 def find_web(settings: Settings, given: str | None = None) -> str:
     """The web's URL. Raises StackError when stack.json is damaged."""
     return (given or _recorded(settings, "web") or WEB_URL).rstrip("/")
+
+
+def split_web(url: str) -> SplitResult:
+    """The parts of a web's URL. Raises WebRefused for what is not an HTTP URL."""
+    try:
+        parts = split_url(url)
+    except ValueError as error:
+        raise WebRefused(f"{redact(url)!r} {error}", status=0) from error
+    try:
+        (parts.hostname or "").encode("idna")  # as it is looked up
+    except UnicodeError as error:
+        raise WebRefused(f"{redact(url)!r} has no host's name: {error}", status=0) from error
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise WebRefused(f"{redact(url)!r} is not an http:// or https:// URL", status=0)
+    return parts
 
 
 def find_services(settings: Settings) -> Settings:

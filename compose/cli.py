@@ -271,6 +271,8 @@ def list_keys() -> None:
 @limiting_keys
 def limit_key(name: str, **limits: int | None) -> None:
     """Change what a key may send: its texts a minute, and the bytes of a request."""
+    if all(limit is None for limit in limits.values()):
+        raise click.UsageError("give --texts-per-minute N or --request-bytes N; 0 takes one away")
     from compose.keys import limit
 
     limit(name, limits)

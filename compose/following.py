@@ -68,10 +68,15 @@ class Follower:
         self.tally = Tally()
         self.last_job_id = ""
 
-    def add(self, receipt: Accepted, batch: Batch) -> None:
+    def count(self, receipt: Accepted) -> None:
+        """A job that nobody waits for."""
         self.tally.jobs += 1
         self.tally.accepted += receipt.accepted
         self.last_job_id = receipt.job_id
+
+    def add(self, receipt: Accepted, batch: Batch) -> None:
+        """A job to be followed: its documents' places are held until it is settled."""
+        self.count(receipt)
         self._open.append(OpenJob(receipt.job_id, tuple(item.place for item in batch)))
 
     @property

@@ -30,6 +30,9 @@ from tasks.errors import EmbedError
 from tasks.settings import get_settings
 
 LOOK_INTERVAL_S = 0.5
+RESUME = "To send the rest: the same command with --resume"
+MEND = "To send the rest: mend it and run again; what is stored already is not embedded again"
+"""The same input would end at the same place, and a mended file is another one to the journal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,11 +104,18 @@ class Ingestion:
                 self._stop.wait(TICK_S)
         except Interrupted:
             raise
+        except InputError as error:
+            raise IngestStopped(f"{error.detail}\n{self._describe(MEND)}") from error
         except EmbedError as error:
             raise IngestStopped(f"{error.detail}\n{self.describe_accepted()}") from error
 
     def describe_accepted(self) -> str:
-        """What was accepted, and how to follow it."""
+        """What was accepted, and how to follow it and to send the rest."""
+        unsent = self._journal.resumable and not self._all_accepted
+        return self._describe(RESUME if unsent else "")
+
+    def _describe(self, rest: str) -> str:
+        """`rest` says how the rest is sent."""
         tally = self.tally
         if not tally.accepted:
             return "Nothing was accepted."
@@ -113,9 +123,7 @@ class Ingestion:
             f"Accepted and left to the workers: {tally.accepted:,} texts, jobs: {tally.jobs:,}.",
             f"To follow the last: embedmill job {self._follower.last_job_id} --watch",
         ]
-        if self._journal.resumable and not self._all_accepted:
-            lines.append("To send the rest: the same command with --resume")
-        return "\n".join(lines)
+        return "\n".join([*lines, rest] if rest else lines)
 
     def _send(self, items: Iterable[Item]) -> None:
         sender = Sender(
@@ -157,7 +165,10 @@ class Ingestion:
     def _note_accepted(self) -> None:
         assert self._sender is not None
         for receipt, batch in self._sender.take_accepted():
-            self._follower.add(receipt, batch)
+            if self._options.wait:
+                self._follower.add(receipt, batch)
+            else:
+                self._follower.count(receipt)
             self._journal.note(batch)
         self._journal.save()
 

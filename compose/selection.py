@@ -4,8 +4,10 @@ import os
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
-from glob import glob, has_magic
+from fnmatch import filter as matching
+from glob import has_magic
 from pathlib import Path
+from typing import NoReturn
 
 from compose.errors import InputError
 
@@ -31,9 +33,9 @@ class Selection:
 def select(given: Sequence[str], suffixes: Container[str]) -> Selection:
     """Names as they stand, in their order; folders with all below them, and patterns (`*`, `?`,
     `[...]`, `**`), each sorted. In these only files with one of `suffixes` count, and nothing
-    whose name begins with a dot. Links to folders are not followed.
+    whose name begins with a dot. Links to folders are followed only where they are named.
 
-    Raises InputError for what is not there.
+    Raises InputError for what is not there, and for a folder that cannot be read.
     """
     names: dict[str, None] = {}
     skipped: Counter[str] = Counter()
@@ -54,7 +56,7 @@ def _expand(name: str) -> Iterator[str]:
     if Path(name).is_dir():
         yield from _below(name)
         return
-    matches = glob(name, recursive=True) if has_magic(name) else []
+    matches = list(_matches(name)) if has_magic(name) else []
     if not matches:
         what = "matches nothing" if has_magic(name) else "is not there"
         raise InputError(f"{name} {what}")
@@ -65,13 +67,60 @@ def _expand(name: str) -> Iterator[str]:
             yield from _below(match)
 
 
+def _matches(pattern: str) -> Iterator[str]:
+    """As `glob` has them, but links to folders end where a wildcard finds them: a link to a folder
+    above itself would give every file again and again."""
+    path = Path(pattern)
+    steps = path.parts[1:] if path.anchor else path.parts
+    for found in _follow(path.anchor or ".", steps):
+        yield str(Path(found))
+
+
+def _follow(place: str, steps: Sequence[str]) -> Iterator[str]:
+    if not steps:
+        yield place
+        return
+    step, rest = steps[0], steps[1:]
+    if step == "**":
+        for folder, _ in _walk(place):
+            yield from _follow(folder, rest or ("*",))
+    elif has_magic(step):
+        for name in _list(place, step):
+            yield from _follow(os.path.join(place, name), rest)
+    elif os.path.lexists(named := os.path.join(place, step)):
+        yield from _follow(named, rest)
+
+
+def _list(folder: str, pattern: str) -> Iterator[str]:
+    """Names that match, without links to folders; none where there is no folder."""
+    if not os.path.isdir(folder):
+        return
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        _unreadable(error)
+    for name in matching(names, pattern):
+        path = os.path.join(folder, name)
+        linked = os.path.islink(path) and os.path.isdir(path)
+        if not linked and (pattern.startswith(".") or not name.startswith(".")):
+            yield name
+
+
 def _below(folder: str) -> Iterator[str]:
-    for path, folders, files in os.walk(folder, onerror=_unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    for path, files in _walk(folder):
         yield from (os.path.join(path, name) for name in files if not name.startswith("."))
 
 
-def _unreadable(error: OSError) -> None:
+def _walk(folder: str) -> Iterator[tuple[str, list[str]]]:
+    """Each folder and the names of its files; none where there is no folder."""
+    if not os.path.isdir(folder):
+        return
+    for path, folders, files in os.walk(folder, onerror=_unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield path, files
+
+
+def _unreadable(error: OSError) -> NoReturn:
     raise InputError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 

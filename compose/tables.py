@@ -5,6 +5,7 @@ become metadata. `compose.reading` uses it.
 import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ BATCH_ROWS = 256
 """Rows of a Parquet file that are held in memory."""
 BUFFER_BYTES = 1024 * 1024
 """Of each column's pages that are read at once: a row group is never held whole."""
+EXACT_FLOAT = 2**53 - 1
+"""Larger floats may have been other whole numbers."""
 
 Skip = Callable[[], None]
 """Told of each row that has no text."""
@@ -49,8 +52,9 @@ class _Layout:
         if not isinstance(text, str):
             raise InputError(f"{place}: the text is not a string but {type(text).__name__}")
         document: dict[str, Any] = {"text": text}
-        if self.id is not None and row[self.id] not in {None, ""}:
-            document["id"] = str(row[self.id])
+        own_id = None if self.id is None else _read_id(row[self.id], place)
+        if own_id:
+            document["id"] = own_id
         if self.metadata:
             named = {name: row[index] for index, name in self.metadata}
             document["metadata"] = _jsonable(named, place)
@@ -140,6 +144,24 @@ def _lay_out(names: Sequence[str], columns: Columns, source: str) -> _Layout:
         if index not in own
     )
     return _Layout(text, id_at, metadata)
+
+
+def _read_id(value: object, place: str) -> str | None:
+    """Whole numbers may come as floats: so a data frame keeps them where some are missing, and the
+    missing ones as NaN. Raises InputError for what could be the same for two documents."""
+    match value:
+        case None | str():
+            return value
+        case float() if isnan(value):
+            return None
+        case float() if value.is_integer() and abs(value) <= EXACT_FLOAT:
+            return str(int(value))
+        case int() if not isinstance(value, bool):
+            return str(value)
+    raise InputError(
+        f"{place}: an id is a string or a whole number, not {type(value).__name__}"
+        + (f" {value}" if isinstance(value, float) else "")
+    )
 
 
 def _numbered(rows: Any, source: str) -> Iterator[tuple[int, list[str]]]:

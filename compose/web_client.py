@@ -6,12 +6,13 @@ One call is one request; `compose.patience` repeats those that may succeed later
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, Self, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from compose.addresses import split_web
 from compose.errors import WebBusy, WebDown, WebRefused
 from tasks.errors import JobNotFound
 from tasks.settings import get_settings
@@ -41,16 +42,16 @@ class WebClient:
     def __init__(self, url: str) -> None:
         """Raises WebRefused for what is not an HTTP URL."""
         self.url = url
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise WebRefused(f"{url!r} is not an http:// or https:// URL", status=0)
         # a proxy for the internet does not know this machine
-        direct = parts.hostname in LOOPBACK
+        direct = split_web(url).hostname in LOOPBACK
         key = get_settings().api_key
         headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
-        self._client = httpx.Client(
-            base_url=url, timeout=TIMEOUT_S, trust_env=not direct, headers=headers
-        )
+        try:
+            self._client = httpx.Client(
+                base_url=url, timeout=TIMEOUT_S, trust_env=not direct, headers=headers
+            )
+        except httpx.InvalidURL as error:
+            raise WebRefused(f"{redact(url)!r} is not a URL: {error}", status=0) from error
 
     def __enter__(self) -> Self:
         return self

@@ -8,11 +8,10 @@ import ssl
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, cast
-from urllib.parse import urlsplit
 
 import httptools
 
-from compose.errors import WebRefused
+from compose.addresses import split_web
 
 PORTS = {"http": 80, "https": 443}
 
@@ -43,10 +42,8 @@ class Address:
 
     def __init__(self, url: str, key: str | None) -> None:
         """Raises WebRefused for what is not an HTTP URL."""
-        parts = urlsplit(url)
-        if parts.scheme not in PORTS or not parts.hostname:
-            raise WebRefused(f"{url!r} is not an http:// or https:// URL", status=0)
-        self.host, self.port = parts.hostname, parts.port or PORTS[parts.scheme]
+        parts = split_web(url)
+        self.host, self.port = parts.hostname or "", parts.port or PORTS[parts.scheme]
         self.tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._path = parts.path.rstrip("/")
         host = parts.netloc.rpartition("@")[2]

@@ -4,10 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from compose.addresses import WEB_URL, find_services, find_web
-from compose.errors import StackError
+from compose.cli import main
+from compose.errors import StackError, WebRefused
+from compose.loadtest.connection import Address
 from compose.services import Options, make_plan
+from compose.web_client import WebClient
 from tasks.settings import Settings
 
 STACK = {
@@ -59,3 +63,29 @@ def test_an_isolated_stack_takes_no_given_servers(tmp_path: Path) -> None:
     assert "precious" not in plan.redis_url + plan.qdrant_url
     assert "precious" not in plan.environment["EMBED_BROKER_URL"]
     assert "precious" not in plan.environment["EMBED_QDRANT_URL"]
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://localhost:80800", "Port out of range"),
+        ("http://localhost:abc", "Port could not be cast"),
+        ("http://[::1", "Invalid IPv6 URL"),
+        ("http://a..b", "no host's name"),
+        ("http://", "not an http:// or https:// URL"),
+        ("localhost:8080", "not an http:// or https:// URL"),
+    ],
+)
+def test_what_is_no_address_of_a_web_is_said(url: str, said: str) -> None:
+    with pytest.raises(WebRefused, match=said):
+        WebClient(url)
+    with pytest.raises(WebRefused, match=said):
+        Address(url, None)
+
+
+@pytest.mark.parametrize("verb", [["job", "1"], ["loadtest"]])
+def test_a_command_says_it_in_a_line_without_credentials(verb: list[str]) -> None:
+    result = CliRunner().invoke(main, [*verb, "--url", "http://me:secret@localhost:80800"])
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("Error: 'http://***@localhost:80800' is not a URL: Port")

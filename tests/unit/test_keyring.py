@@ -115,7 +115,7 @@ def test_a_key_has_limits_that_can_be_changed_without_a_new_secret(keys: Keys, p
         ("add", "key", "--scope", "ingest"),
         ("add", "a b", "--scope", "ingest"),
         ("revoke", "other"),
-        ("limit", "other"),
+        ("limit", "other", "--request-bytes", "1"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_changes_nothing(
@@ -151,3 +151,12 @@ def test_without_a_file_there_is_nothing_to_change(monkeypatch: pytest.MonkeyPat
     result = CliRunner().invoke(main, ["keys", "list"])
     assert result.exit_code == 1
     assert "EMBED_API_KEYS_FILE" in result.stderr
+
+
+def test_a_limit_that_is_not_given_is_asked_for(keys: Keys, path: Path) -> None:
+    add(keys, "loader", "ingest")
+    before = path.stat()
+    result = keys("limit", "loader")
+    assert result.exit_code == 2
+    assert "give --texts-per-minute N or --request-bytes N" in result.stderr
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)

@@ -54,3 +54,31 @@ def test_what_is_not_there_is_named(given: str, folder: Path) -> None:
     with pytest.raises(InputError) as caught:
         chosen(given)
     assert caught.value.detail.startswith(given)
+
+
+@pytest.mark.parametrize(
+    "given", ["a", "a/**/*.md", "a/**", "a/*", "a/*/*.md", "**/*.md", "[a]/**"]
+)
+def test_links_to_folders_are_not_followed(given: str, folder: Path) -> None:
+    """A link to a folder above gave its files again on each of forty levels."""
+    (folder / "a/x.md").touch()
+    (folder / "a/b/y.md").touch()
+    (folder / "a/round").symlink_to(".")
+    names = {name for name in chosen(given).names if name.endswith(".md")}
+    assert names <= {"a/x.md", "a/b/y.md"}
+    assert "a/b/y.md" in names
+
+
+@pytest.mark.parametrize("given", ["link", "link/*", "link/**/*", "*/../link/*", "./link/**"])
+def test_but_where_they_are_named(given: str, folder: Path) -> None:
+    (folder / "link").symlink_to("a")
+    assert {Path(name).name for name in chosen(given).names} == {"z.MD", "d.txt"}
+
+
+def test_a_link_to_a_file_is_a_file(folder: Path) -> None:
+    (folder / "link.txt").symlink_to("b.txt")
+    assert chosen("*.txt").names == chosen("**/[bl]*.txt").names == ("b.txt", "link.txt")
+
+
+def test_patterns_may_begin_at_the_root(folder: Path) -> None:
+    assert chosen(f"{folder}/**/*.MD").names == (f"{folder}/a/z.MD",)

@@ -115,6 +115,41 @@ def test_bad_parquet_is_named(columns: dict[str, list[Any]], said: str, tmp_path
     assert said in caught.value.detail
 
 
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (["x", "", None], ["x", None, None]),
+        ([1.0, float("nan"), None], ["1", None, None]),
+        ([2.0**53 - 1, -3.0, 0.0], ["9007199254740991", "-3", "0"]),
+        ([2**60 + 1, 0, None], ["1152921504606846977", "0", None]),
+    ],
+)
+def test_ids_are_strings_and_whole_numbers(
+    ids: list[Any], expected: list[str | None], tmp_path: Path
+) -> None:
+    path = write_parquet(tmp_path / "a.parquet", {"text": ["a", "b", "c"], "id": ids})
+    assert [document.get("id") for document in read(path)] == expected
+
+
+@pytest.mark.parametrize(
+    ("own_id", "kind"),
+    [
+        (["x"], "list"),
+        ({"x": 1}, "dict"),
+        (b"b", "bytes"),
+        (True, "bool"),
+        (1.5, "float 1.5"),
+        (2.0**53, "float 9007199254740992.0"),
+        (float("inf"), "float inf"),
+    ],
+)
+def test_other_ids_are_refused(own_id: object, kind: str, tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", {"text": ["a", "b"], "id": [None, own_id]})
+    with pytest.raises(InputError) as caught:
+        read(path)
+    assert caught.value.detail == f"{path}:2: an id is a string or a whole number, not {kind}"
+
+
 def test_what_is_no_parquet_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read as Parquet"):
         read(write(tmp_path / "a.parquet", "text"))
