@@ -1,6 +1,6 @@
 """API keys in their file: what is kept of them, and that a change counts at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,11 +15,12 @@ Keys = Callable[..., Result]
 
 
 @pytest.fixture
-def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path = tmp_path / "keys.jsonl"
     monkeypatch.setenv("EMBED_API_KEYS_FILE", str(path))
     get_settings.cache_clear()
-    return path
+    yield path
+    get_settings.cache_clear()
 
 
 @pytest.fixture
