@@ -63,6 +63,18 @@ def test_a_revoked_message_is_executed_for_it(
     assert list(_claim(written).overtaken) == [0]
 
 
+def test_a_terminated_message_comes_back_for_it(
+    written: Coordinates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = _request(written)
+    reject = Mock()
+    monkeypatch.setattr(EmbedRequest, "reject", reject)
+    monkeypatch.setattr("workers.request.task_ready", Mock())
+    request._announce_revoked("terminated", True, 15, False)
+    reject.assert_called_once_with(requeue=True)
+    assert list(_claim(written).overtaken) == [0]
+
+
 def test_a_letter_of_a_time_limit_has_its_number(settings: Settings) -> None:
     """Also that of a replayed document, which keeps its number."""
     place = _place(submit([_DOCUMENT]))
