@@ -11,7 +11,6 @@ script call; `run` and `run_async` perform it on a connection of either kind.
 """
 
 import hashlib
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -25,7 +24,15 @@ from redis.exceptions import NoScriptError
 
 from tasks.broker import redis_errors, refusal
 from tasks.claims import Claim, read_claim, read_overtaken
-from tasks.errors import EmbedError, JobNotFound, ModelMismatch, QueueFull, RequestRepeated
+from tasks.drain import drain_rate, retry_after_s
+from tasks.errors import (
+    EmbedError,
+    JobNotFound,
+    LetterNotFound,
+    ModelMismatch,
+    QueueFull,
+    RequestRepeated,
+)
 from tasks.marks import Mark
 from tasks.messages import HEADER, Coordinates, Outcome
 from tasks.presence import COLLECTIONS
@@ -34,10 +41,6 @@ from tasks.settings import Settings
 T = TypeVar("T")
 Value = str | bytes | int | float
 
-IDLE_RETRY_AFTER_S = 30
-"""What a refused client is told while nothing drains."""
-MAX_RETRY_AFTER_S = 600
-DRAIN_TIME_CONSTANT_S = 10.0
 SWEEP_PAGE = 256
 
 OUTSTANDING = "embedmill:outstanding"
@@ -137,7 +140,7 @@ class Ledger:
         `mode`: `limited` keeps to the limits, `forced` counts without refusing (for work that
         is made inside a worker), `again` enqueues another message of a job that may exist.
         The job that exists already is left as it is: accepting twice counts once.
-        Raises QueueFull, ModelMismatch, RequestRepeated, BrokerDown.
+        Raises QueueFull, ModelMismatch, RequestRepeated, LetterNotFound, BrokerDown.
         """
         return self._accept([submission], mode, _only)
 
@@ -197,10 +200,14 @@ class Ledger:
         ]
         return self.settle(place["job"], failed)
 
-    def drop(self, place: Coordinates) -> Call[int]:
-        """Settle what is left of a message as cancelled: it was revoked, or has expired."""
+    def drop(self, place: Coordinates) -> Call[Mapping[int, int]]:
+        """Settle what is left of a message as cancelled: it was revoked, or has expired.
+
+        The reply is that of `settle_written`: an earlier delivery may have left something.
+        """
         indices = range(place["start"], place["start"] + place["count"])
-        return self.settle(place["job"], [Outcome(index, "", "cancelled") for index in indices])
+        outcomes = [Outcome(index, "", "cancelled") for index in indices]
+        return self.settle_written(place["job"], outcomes, {}, indices)
 
     def settle(
         self, job_id: str, outcomes: Sequence[Outcome], letters: Mapping[int, bytes] | None = None
@@ -286,25 +293,6 @@ def sweep_pages(waiting: int) -> range:
     return range(waiting // SWEEP_PAGE, -1, -1)
 
 
-def drain_rate(rate: float, at: float, since: float, now: float) -> float:
-    """Settled texts a second, from the decaying average that the settle script keeps.
-
-    The average starts at zero; dividing by its weight so far, 1 - exp(-age / T), makes up for it.
-    """
-    if not at or now - at > 60:
-        return 0.0
-    age_s = max(now - since, 1.0)
-    decayed = rate * math.exp(-(now - at) / DRAIN_TIME_CONSTANT_S)
-    return decayed / (1 - math.exp(-age_s / DRAIN_TIME_CONSTANT_S))
-
-
-def retry_after_s(excess: float, rate_per_s: float) -> int:
-    """Whole seconds until `excess` texts have drained, within bounds."""
-    if rate_per_s < 0.01:
-        return IDLE_RETRY_AFTER_S
-    return min(max(math.ceil(excess / rate_per_s), 1), MAX_RETRY_AFTER_S)
-
-
 def job_key(job_id: str) -> str:
     """The key of a job's hash; its open documents and errors live beside it.
 
@@ -322,13 +310,8 @@ def _settle_keys(job_id: str) -> list[str]:
 
 
 def _error_row(outcome: Outcome) -> str:
-    row = {
-        "index": outcome.index,
-        "id": outcome.id,
-        "code": outcome.code,
-        "detail": outcome.detail[:1000],
-    }
-    return orjson.dumps(row).decode()
+    row = {"index": outcome.index, "id": outcome.id, "code": outcome.code}
+    return orjson.dumps(row | {"detail": outcome.detail[:1000]}).decode()
 
 
 def _job(submission: Submission) -> bytes:
@@ -372,17 +355,26 @@ class _AcceptReply(Generic[T]):
         match answer:
             case ["accepted" | "exists", first]:
                 return int(first)
+            case ["full", texts, _, now, *drain]:
+                return self._full(submission, texts, now, [float(value or 0) for value in drain])
+            case ["error", message]:
+                return refusal(self.settings.broker_url, message)
+            case other:
+                return self._other(submission, other)
+
+    def _other(self, submission: Submission, answer: list[Any]) -> EmbedError:
+        match answer:
             case ["mismatch", maker]:
                 return ModelMismatch(
                     f"collection {submission.collection!r} was made by the model "
                     f"{maker!r}, not by {self.settings.model_name!r}"
                 )
-            case ["full", texts, _, now, *drain]:
-                return self._full(submission, texts, now, [float(value or 0) for value in drain])
             case ["marked", found]:
                 return RequestRepeated("it was accepted before", found=found)
-            case ["error", message]:
-                return refusal(self.settings.broker_url, message)
+            case ["gone", letter]:
+                return LetterNotFound(
+                    f"dead letter {letter}, of the same job, was replayed or purged meanwhile"
+                )
             case other:
                 return EmbedError(f"the ledger answered {other!r}")
 

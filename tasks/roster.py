@@ -84,6 +84,15 @@ def read_roster(client: redis.Redis, job_id: str, settings: Settings) -> Roster:
     )
 
 
+def read_number(client: redis.Redis, job_id: str, index: int, settings: Settings) -> int:
+    """The acceptance number of one document; 0 where its job has expired. Raises BrokerDown."""
+    with redis_errors(settings.broker_url):
+        sequence, numbers = client.hmget(job_key(job_id), "sequence", "numbers")
+    if numbers:
+        return int(orjson.loads(numbers)[index])
+    return int(sequence) + index if sequence else 0
+
+
 def find_deletions(client: redis.Redis, collection: str, settings: Settings) -> dict[str, int]:
     """The number of the last deletion of each document that has begun, as far as its job is known.
 

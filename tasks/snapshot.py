@@ -9,8 +9,9 @@ import redis
 import redis.asyncio
 
 from tasks.broker import redis_errors, text
+from tasks.drain import drain_rate
 from tasks.errors import JobNotFound
-from tasks.ledger import DRAIN, JOBS, OUTSTANDING, TOTALS, drain_rate, job_key
+from tasks.ledger import DRAIN, JOBS, OUTSTANDING, TOTALS, job_key
 from tasks.messages import QUEUE
 from tasks.presence import WORKERS, WorkerPresence, read_workers
 from tasks.settings import Settings

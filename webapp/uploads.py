@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 
 from tasks import app as celery_app
 from tasks.broker import redis_errors, text
+from tasks.drain import IDLE_RETRY_AFTER_S
 from tasks.errors import (
     BrokerDown,
     EmbedError,
@@ -28,7 +29,7 @@ from tasks.errors import (
     UploadMoved,
     UploadSilent,
 )
-from tasks.ledger import IDLE_RETRY_AFTER_S, OUTSTANDING, Submission
+from tasks.ledger import OUTSTANDING, Submission
 from tasks.messages import Options
 from tasks.submission import build_submission, new_job_id, slice_job
 from webapp.failures import STATUSES, ProblemResponse, public_detail, retry_headers

@@ -20,6 +20,7 @@ from tasks.letters import write_letter
 from tasks.messages import HEADER, QUERY_HEADER, VERSION, Coordinates, Outcome, PlacedDocument
 from tasks.queries import ANSWERS, Answer, QueryPlace
 from tasks.queries import answer as give_answers
+from tasks.roster import read_number
 from tasks.settings import get_settings
 from tasks.submission import describe_count
 from workers.arguments import name_arguments
@@ -80,6 +81,9 @@ class BatchedRequest(Request):
 class EmbedRequest(BatchedRequest):
     """Documents: settled before the message is dropped, and never lost."""
 
+    _overtaken = False
+    """Revoked, but a deletion has won over some of it."""
+
     def __init__(self, message: Any, **options: Any) -> None:
         try:
             super().__init__(message, **options)
@@ -139,18 +143,16 @@ class EmbedRequest(BatchedRequest):
         return not overtaken
 
     def _failure(self, error: ModelError) -> Call[Mapping[int, int]]:
-        """Its only document's, with the dead letter."""
-        settings, job = get_settings(), self.place["job"]
+        """Its only document's, with the dead letter. Raises BrokerDown."""
+        settings, job, start = get_settings(), self.place["job"], self.place["start"]
         named = name_arguments(self.args or (), self.kwargs or {})
         try:
             (document,) = parse_documents(named.get("documents"), settings)
             options = parse_options(named.get("collection"), named.get("on_long"), settings)
         except EmbedError:
-            failed = Outcome(
-                self.place["start"], "", "failed", code=error.code, detail=error.detail
-            )
+            failed = Outcome(start, "", "failed", code=error.code, detail=error.detail)
             return ledger().settle_written(job, [failed], {}, ())
-        placed = PlacedDocument(self.place["start"], 0, document)
+        placed = PlacedDocument(start, read_number(redis_client(), job, start, settings), document)
         outcome = Outcome(placed.index, document.id, "failed", code=error.code, detail=error.detail)
         letter = write_letter(job, placed, options, outcome)
         return ledger().settle_written(job, [outcome], {placed.index: letter}, [placed.index])
@@ -159,15 +161,29 @@ class EmbedRequest(BatchedRequest):
         """Settle what was revoked, expired or terminated, then let Celery acknowledge it.
 
         While the ledger is away it goes back to the queue instead, and is dropped next time.
+        What a deletion has overtaken is executed after all: what was written of it has to go.
         """
         try:
-            run(redis_client(), ledger().drop(self.place))
+            self._overtaken = bool(run(redis_client(), ledger().drop(self.place)))
         except BrokerDown as error:
             logger.warning("task %s was %s, but is not settled: %s", self.id, reason, error)
             self._already_revoked = True
             self.reject(requeue=True)
             return
+        if self._overtaken and reason != "terminated":
+            return
+        if self._overtaken:
+            # its child is gone: the next delivery is executed
+            self._already_revoked = True
+            task_ready(self)
+            self.reject(requeue=True)
+            return
         super()._announce_revoked(reason, *details)  # type: ignore[misc]  # the stubs lack it
+
+    def revoked(self) -> bool:
+        """Whether it is not to be executed; then it is settled, or back in the queue."""
+        self._overtaken = False
+        return super().revoked() and not self._overtaken
 
 
 class QueryRequest(BatchedRequest):

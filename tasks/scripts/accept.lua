@@ -4,7 +4,7 @@
 -- ARGV mode, limit_texts, limit_bytes, model, then for each job: what it is (JSON: id, collection,
 --   on_long, due (Unix seconds, 0: now), sizes, contents (digests), delete, messages), ids (JSON), envelope...
 -- A job of dead letters also says which (letters), and the acceptance numbers that its documents had
---   (numbers: JSON in a string, since Lua would round them). The letters go with its acceptance.
+--   (numbers: JSON in a string, since Lua would round them). The letters go with its acceptance; if one has gone, it is not accepted.
 -- A job may have a mark (key, before, after, ttl_s): it is accepted only where `before` stands there.
 -- mode: limited | forced (counted, never refused) | again (a retry of a message of an accepted job)
 -- The answers are one JSON array: a client reads it faster than nested replies.
@@ -43,6 +43,9 @@ local function accept(key, queue, job, ids, envelopes)
   if mark then
     local found = redis.call('GET', mark.key) or ''
     if found ~= mark.before then return {'marked', found} end
+  end
+  for _, id in ipairs(job.letters or {}) do
+    if #redis.call('XRANGE', dead, id, id) == 0 then return {'gone', id} end
   end
   local made = mode == 'limited' and not job.delete and maker(job.collection)
   if made and made ~= model then return {'mismatch', made} end

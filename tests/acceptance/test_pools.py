@@ -13,6 +13,7 @@ from tasks.client import Job, submit
 from tasks.errors import BrokerDown
 from tasks.letters import read_letters
 from tasks.messages import point_id, text_id
+from tasks.roster import read_number
 from tasks.settings import get_settings
 from tasks.snapshot import read_queue
 from tasks.submission import envelope
@@ -179,6 +180,7 @@ def test_a_hard_time_limit_fails_the_document(
     assert [error["code"] for error in job.errors] == ["time_limit"]
     (letter,) = read_letters(broker.client, get_settings())
     assert (letter.text, letter.code) == ("too slow", "time_limit")
+    assert letter.sequence == read_number(broker.client, letter.job_id, 0, get_settings()) > 0
     assert read_queue(broker.client, get_settings()).outstanding == 0
 
 

@@ -8,11 +8,14 @@ import orjson
 import pytest
 
 from tasks.admission import ledger, redis_client
+from tasks.celery import app
 from tasks.client import submit
+from tasks.errors import LetterNotFound
 from tasks.ledger import run
-from tasks.letters import DeadLetter, read_letters, write_letter
+from tasks.letters import DeadLetter, discard_letters, read_letters, write_letter
 from tasks.messages import QUEUE, Coordinates, Document, Options, Outcome, PlacedDocument
 from tasks.presence import record_collection
+from tasks.replay import pack_letters
 from tasks.roster import read_roster
 from tasks.settings import Settings
 from tests.redis_server import RedisServer
@@ -317,3 +320,25 @@ def test_a_full_redis_replays_nothing_and_can_be_purged(
     finally:
         morgue.client.config_set("maxmemory", 0)
     assert morgue.letters() == []
+
+
+@pytest.mark.parametrize("purged", [True, False])
+def test_a_letter_that_went_meanwhile_is_not_replayed(morgue: Morgue, purged: bool) -> None:
+    """Purged, or replayed by another; the jobs of the same request go on."""
+    morgue.fail("a", "b")
+    morgue.fail("c", collection="other")
+    letters = morgue.letters()
+    packed = pack_letters(app, letters, morgue.settings)
+    gone = next(letter for letter in letters if letter.document_id == "a")
+    if purged:
+        run(morgue.client, discard_letters(morgue.settings, [gone]))
+    else:
+        again = pack_letters(app, [gone], morgue.settings).submissions
+        run(morgue.client, ledger().accept_all(again))
+    answers = run(morgue.client, ledger().accept_all(packed.submissions))
+    refused = {
+        s.collection: isinstance(a, LetterNotFound)
+        for s, a in zip(packed.submissions, answers, strict=True)
+    }
+    assert refused == {"documents": True, "other": False}
+    assert [letter.document_id for letter in morgue.letters()] == ["b"]

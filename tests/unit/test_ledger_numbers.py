@@ -5,7 +5,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.ledger import MAX_RETRY_AFTER_S, drain_rate, retry_after_s, sweep_pages
+from tasks.drain import MAX_RETRY_AFTER_S, drain_rate, retry_after_s
+from tasks.ledger import sweep_pages
 
 
 def decayed(rate_per_s: float, seconds: int) -> float:
