@@ -31,10 +31,12 @@ from tasks.queries import (
 )
 from tasks.queries import answer as give_answers
 from tasks.settings import Settings
+from tests.consuming import consuming, publish
 from tests.redis_server import RedisServer
 from workers import lane, queries
 from workers.lane import LOOK_S, REST, SILENCE_S, Lane
 from workers.soft_limit import OutOfTime
+from workers.transport import Channel
 
 CHILD = "w@host:1"
 BOX = new_box()
@@ -209,3 +211,19 @@ def test_a_look_whose_reply_is_lost_leaves_nobody_waiting(
     way.give_way()
     (answer,) = answers(broker)
     assert (answer.id, type(answer.error)) == (question.place["id"], NoAnswer)
+
+
+def test_queries_stay_in_redis_while_no_child_is_idle(
+    broker: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle = False
+    monkeypatch.setattr(Channel, "takes_queries", staticmethod(lambda: idle))
+    publish(broker.url, QUERY_QUEUE, "query")
+    publish(broker.url, "a", "document")
+    with consuming(broker.url, ["a", QUERY_QUEUE]) as consumer:
+        assert consumer.receive(1) == ["document"]
+        for _ in range(5):
+            consumer.turn()
+        assert broker.client.llen(QUERY_QUEUE) == 1
+        idle = True
+        assert consumer.receive(2) == ["document", "query"]

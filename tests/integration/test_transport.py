@@ -11,7 +11,6 @@ from tasks.messages import QUERY_QUEUE
 from tests.consuming import LEASE_S, Consuming, connected, consuming, publish
 from tests.redis_server import RedisServer
 from workers.leases import FETCH_QUERIES, QUARANTINE
-from workers.transport import Channel
 
 MALFORMED = [
     b"",
@@ -383,19 +382,3 @@ def test_a_channel_closes_after_a_renewal_that_runs(
 
         monkeypatch.setattr(poller, "forget", forget_slowly)
     assert seen == [False]
-
-
-def test_queries_stay_in_redis_while_no_child_is_idle(
-    broker: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    idle = False
-    monkeypatch.setattr(Channel, "takes_queries", staticmethod(lambda: idle))
-    publish(broker.url, QUERY_QUEUE, "query")
-    publish(broker.url, "a", "document")
-    with consuming(broker.url, ["a", QUERY_QUEUE]) as consumer:
-        assert consumer.receive(1) == ["document"]
-        for _ in range(5):
-            consumer.turn()
-        assert broker.client.llen(QUERY_QUEUE) == 1
-        idle = True
-        assert consumer.receive(2) == ["document", "query"]
