@@ -9,9 +9,10 @@
     │   ├── RequestTooLarge     larger than could ever be accepted
     │   └── KeyReused           its Idempotency-Key belongs to a request that says something else
     ├── RequestRepeated         it was accepted before; says what it has left
-    ├── QueueFull               accepted and unsettled work has reached its limit; come back later
-    │   └── TooManyUploads      as many uploads run at once as may
-    ├── RateExceeded            an API key has sent as many texts as it may; come back later
+    ├── ComeBackLater           there is no room now; says when
+    │   ├── QueueFull           accepted and unsettled work has reached its limit
+    │   │   └── TooManyUploads  as many uploads run at once as may
+    │   └── RateExceeded        an API key has sent as many texts as it may
     ├── TooManyStreams          a web process serves as many event streams as it may
     ├── UploadMoved             another upload with the same Idempotency-Key has gone on
     ├── UploadSilent            nothing more of an upload has come for long
@@ -104,26 +105,26 @@ class RequestRepeated(EmbedError):
         self.found = found
 
 
-class QueueFull(EmbedError):
-    """`retry_after_s` is when there should be room again, from the measured drain rate."""
+class ComeBackLater(EmbedError):
+    """`retry_after_s` is when the same call may succeed."""
+
+    retryable = True
+
+    def __init__(self, detail: str, *, retry_after_s: int) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class QueueFull(ComeBackLater):
+    """There should be room again then, by the measured drain rate."""
 
     default_code = "queue_full"
-    retryable = True
-
-    def __init__(self, detail: str, *, retry_after_s: int) -> None:
-        super().__init__(detail)
-        self.retry_after_s = retry_after_s
 
 
-class RateExceeded(EmbedError):
-    """`retry_after_s` is when the texts that were refused will fit in."""
+class RateExceeded(ComeBackLater):
+    """The texts that were refused will fit in then."""
 
     default_code = "rate_limit_exceeded"
-    retryable = True
-
-    def __init__(self, detail: str, *, retry_after_s: int) -> None:
-        super().__init__(detail)
-        self.retry_after_s = retry_after_s
 
 
 class TooManyStreams(EmbedError):

@@ -120,7 +120,7 @@ def public_detail(error: errors.EmbedError) -> str:
 
 def retry_headers(error: errors.EmbedError) -> dict[str, str]:
     """When to try again, where that may help."""
-    if isinstance(error, errors.QueueFull | errors.RateExceeded):
+    if isinstance(error, errors.ComeBackLater):
         return {"Retry-After": str(error.retry_after_s)}
     return {"Retry-After": str(RETRY_AFTER_S)} if error.retryable else {}
 
